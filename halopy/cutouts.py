@@ -1,0 +1,246 @@
+"""A set of cutouts: pixels of one shape, and a table with one row each."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import QTable, vstack
+from astropy.wcs import WCS
+
+from halopy.errors import HaloInputError
+
+__all__ = ["CutoutSet"]
+
+
+class CutoutSet:
+    """Cutouts of one shape, with one table row each.
+
+    Parameters
+    ----------
+    data : array-like
+        ``(n, ny, nx)``; stored as float32, NaN where there is no data.
+    table : `~astropy.table.QTable`, optional
+        ``n`` rows. Columns that halopy knows: ``name``, ``position`` (SkyCoord), ``image``,
+        ``x0``, ``y0`` (pixel of the image under pixel 0, 0), ``pixel_scale``, ``beam_major``,
+        ``beam_minor``, ``beam_pa``, ``frequency``, ``rms``, ``coverage``, ``label``, ``also``,
+        ``grade``, ``group``; any other may stand beside them.
+    unit : `~astropy.units.Unit`, optional
+        Unit of the pixels, default dimensionless.
+    meta : mapping, optional
+        ``meta["wcs"]`` maps the column ``image`` to a FITS header (text) of that image's WCS.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.table import QTable
+    >>> from halopy import CutoutSet
+    >>> table = QTable({"name": ["a", "b", "c"], "group": ["1", "1", "2"]})
+    >>> cutouts = CutoutSet(np.zeros((3, 64, 64)), table)
+    >>> cutouts
+    <CutoutSet 3 x (64, 64), columns name group>
+    >>> train, test = cutouts.split(test_fraction=0.5, rng=1)
+    >>> sorted(set(train.table["group"]) & set(test.table["group"]))
+    []
+    """
+
+    def __init__(self, data, table=None, *, unit=u.dimensionless_unscaled, meta=None):
+        data = np.asarray(data)
+        if data.ndim != 3 or data.dtype.kind not in "fiu":
+            raise HaloInputError("a CutoutSet has pixels of shape (n, ny, nx)", found=f"{data.shape} {data.dtype}",
+                                 hint="np.stack(list_of_cutouts)")
+        table = QTable() if table is None else QTable(table)
+        if len(table.colnames) and len(table) != len(data):
+            raise HaloInputError(f"the table must have one row per cutout, {len(data)}", found=len(table))
+        self.data = np.ascontiguousarray(data, dtype=np.float32)
+        self.table = table
+        self.unit = u.Unit(unit)
+        self.meta = dict(meta or {})
+
+    def __len__(self):
+        return len(self.data)
+
+    @property
+    def shape(self):
+        """``(n, ny, nx)``."""
+        return self.data.shape
+
+    def __repr__(self):
+        unit = "" if self.unit == u.dimensionless_unscaled else f" {self.unit}"
+        return f"<CutoutSet {len(self)} x {self.data.shape[1:]}{unit}, columns {' '.join(self.table.colnames) or 'none'}>"
+
+    def _repr_html_(self):
+        return f"<pre>{html.escape(repr(self))}</pre>{self.table._repr_html_()}"
+
+    def __getitem__(self, rows):
+        """Select rows: an index, a slice, a bool mask or a list of indices; always a CutoutSet."""
+        if isinstance(rows, (int, np.integer)):
+            rows = [int(rows)]
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if rows.size == 0:
+                rows = rows.astype(int)
+        table = self.table[rows] if len(self.table.colnames) else None
+        return self.replace(data=self.data[rows], table=table)
+
+    def replace(self, **changes):
+        """Return a copy with ``data``, ``table``, ``unit`` or ``meta`` changed."""
+        settings = {"data": self.data, "table": self.table, "unit": self.unit, "meta": self.meta}
+        unknown = set(changes) - set(settings)
+        if unknown:
+            raise TypeError(f"CutoutSet.replace has no argument {sorted(unknown)[0]!r}")
+        return CutoutSet(**(settings | changes))
+
+    def column(self, name):
+        """Return a column of the table, or say which are there."""
+        if name not in self.table.colnames:
+            raise HaloInputError(f"these cutouts have no column {name!r}", found=self.table.colnames)
+        return self.table[name]
+
+    def wcs(self, row):
+        """Return the `~astropy.wcs.WCS` of one cutout.
+
+        On the image's own grid it is the image's WCS, shifted; a resampled cutout has a tangential
+        projection about its position.
+        """
+        known = self.table[row]
+        headers = self.meta.get("wcs", {})
+        if {"x0", "y0", "image"} <= set(self.table.colnames) and str(known["image"]) in headers:
+            wcs = WCS(fits.Header.fromstring(headers[str(known["image"])], sep="\n"))
+            wcs.wcs.crpix -= [float(known["x0"]), float(known["y0"])]
+            wcs.pixel_shape = self.data.shape[:0:-1]
+            return wcs
+        if {"position", "pixel_scale"} <= set(self.table.colnames):
+            return tangent_wcs(known["position"], known["pixel_scale"], self.data.shape[1:])
+        raise HaloInputError("these cutouts carry no WCS: they have neither a position and pixel scale nor a "
+                             "place in an image", found=self.table.colnames)
+
+    def split(self, *, by="group", test_fraction=0.25, rng=None):
+        """Split into training and test sets that share no value of a column.
+
+        Parameters
+        ----------
+        by : str, optional
+            The column that stays whole on one side, default ``"group"``: cutouts of one piece of
+            sky in both sets would make any classifier look better than it is.
+        test_fraction : float, optional
+            Fraction of the groups in the test set, default 0.25; at least one group on each side.
+        rng : int or `~numpy.random.Generator`, optional
+            Seed or generator.
+
+        Returns
+        -------
+        train, test : CutoutSet
+        """
+        rng = np.random.default_rng(rng)
+        groups = np.unique(np.asarray(self.column(by)))
+        if not 0 < test_fraction < 1:
+            raise HaloInputError("test_fraction must lie between 0 and 1", found=test_fraction)
+        if len(groups) < 2:
+            raise HaloInputError(f"a split needs at least two values of {by!r}", found=list(groups))
+        n_test = int(np.clip(round(test_fraction * len(groups)), 1, len(groups) - 1))
+        test = np.isin(np.asarray(self.table[by]), rng.permutation(groups)[:n_test])
+        return self[~test], self[test]
+
+    def join(self, *others):
+        """Return one set of these cutouts and of ``others`` (same shape and unit)."""
+        for other in others:
+            if other.data.shape[1:] != self.data.shape[1:] or other.unit != self.unit:
+                raise HaloInputError(f"only cutouts of one shape and unit can be joined, {self.data.shape[1:]} {self.unit}",
+                                     found=f"{other.data.shape[1:]} {other.unit}")
+        tables = [c.table for c in (self, *others)]
+        table = vstack(tables, metadata_conflicts="silent") if any(t.colnames for t in tables) else None
+        headers = {k: v for c in (self, *others) for k, v in c.meta.get("wcs", {}).items()}
+        return self.replace(data=np.concatenate([c.data for c in (self, *others)]), table=table,
+                            meta=self.meta | ({"wcs": headers} if headers else {}))
+
+    def write(self, path, *, overwrite=False):
+        """Write a FITS file: the pixels as a cube, the table and the WCS headers behind it.
+
+        The file appears under its name only when it is complete.
+        """
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise HaloInputError("this file exists", path=path, hint="overwrite=True")
+        primary = fits.PrimaryHDU(self.data)
+        primary.header["BUNIT"] = self.unit.to_string("fits") if self.unit != u.dimensionless_unscaled else ""
+        primary.header["HALOPY"] = ("CutoutSet", "n, ny, nx; one row of the table each")
+        hdus = [primary]
+        if self.table.colnames:
+            buffer = io.BytesIO()
+            table = self.table.copy()
+            table.meta = {}
+            table.write(buffer, format="fits")
+            hdus.append(fits.open(io.BytesIO(buffer.getvalue()))[1])
+            hdus[-1].name = "CUTOUTS"
+        if headers := self.meta.get("wcs"):
+            hdus.append(fits.BinTableHDU.from_columns([
+                fits.Column("image", f"{max(map(len, headers))}A", array=list(headers)),
+                fits.Column("header", f"{max(map(len, headers.values()))}A", array=list(headers.values()))], name="WCS"))
+        write_atomically(path, lambda temporary: fits.HDUList(hdus).writeto(temporary, checksum=True))
+
+    @classmethod
+    def read(cls, path):
+        """Read what `write` wrote."""
+        path = Path(path)
+        try:
+            with fits.open(path, memmap=False, checksum=True) as hdus:
+                if hdus[0].header.get("HALOPY") != "CutoutSet" or hdus[0].data is None:
+                    raise HaloInputError("this file was not written by CutoutSet.write", path=path)
+                data, unit = hdus[0].data, u.Unit(hdus[0].header["BUNIT"])
+                names = [h.name for h in hdus]
+                table = QTable.read(hdus["CUTOUTS"]) if "CUTOUTS" in names else None
+                meta = {}
+                if "WCS" in names:
+                    meta["wcs"] = {str(r["image"]): str(r["header"]) for r in hdus["WCS"].data}
+        except HaloInputError:
+            raise
+        except Exception as error:  # astropy answers a bad file with some fifteen kinds of exception
+            raise HaloInputError(f"cannot read a CutoutSet: {error}", path=path) from error
+        if table is not None:
+            table.meta = {}
+        return cls(data, table, unit=unit, meta=meta)
+
+
+def tangent_wcs(position: SkyCoord, pixel_scale, shape):
+    """Tangential WCS whose central pixel edge or centre, ``(n - 1) / 2``, lies at ``position``."""
+    wcs = WCS(naxis=2)
+    scale = u.Quantity(pixel_scale).to_value(u.deg)
+    centre = position.icrs
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.crval = [centre.ra.deg, centre.dec.deg]
+    wcs.wcs.cdelt = [-scale, scale]
+    wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
+    wcs.pixel_shape = shape[::-1]
+    return wcs
+
+
+def write_atomically(path, write):
+    """Call ``write(temporary_path)`` beside ``path`` and move the complete file there."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", suffix=path.suffix or ".tmp", dir=path.parent)
+        os.close(handle)
+        # The file is written as the user's umask wants it, not with the private mode of mkstemp.
+        os.unlink(temporary)
+    except OSError as error:
+        raise HaloInputError(f"cannot write here: {error.strerror}", path=path) from error
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise HaloInputError(f"cannot write this file: {error}", path=path,
+                             hint="check the disk space and the permissions") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
