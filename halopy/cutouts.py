@@ -6,6 +6,7 @@ import html
 import io
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable, vstack
-from astropy.wcs import WCS
+from astropy.utils.exceptions import AstropyUserWarning
+from astropy.wcs import WCS, Sip
 
 from halopy.errors import HaloInputError
 
@@ -74,7 +76,8 @@ class CutoutSet:
 
     def __repr__(self):
         unit = "" if self.unit == u.dimensionless_unscaled else f" {self.unit}"
-        return f"<CutoutSet {len(self)} x {self.data.shape[1:]}{unit}, columns {' '.join(self.table.colnames) or 'none'}>"
+        columns = " ".join(self.table.colnames) or "none"
+        return f"<CutoutSet {len(self)} x {self.data.shape[1:]}{unit}, columns {columns}>"
 
     def _repr_html_(self):
         return f"<pre>{html.escape(repr(self))}</pre>{self.table._repr_html_()}"
@@ -110,14 +113,23 @@ class CutoutSet:
         On the image's own grid it is the image's WCS, shifted; a resampled cutout has a tangential
         projection about its position.
         """
-        known = self.table[row]
+        # Sets with different columns can be joined: what a row lacks is masked there.
+        names = {"x0", "y0", "image", "position", "pixel_scale", "augmented_from"} & set(self.table.colnames)
+        known = {name: self.table[name][row] for name in names}
+        known = {name: value for name, value in known.items() if not np.any(getattr(value, "mask", False))}
         headers = self.meta.get("wcs", {})
-        if {"x0", "y0", "image"} <= set(self.table.colnames) and str(known["image"]) in headers:
+        if "augmented_from" in known:
+            raise HaloInputError("augmented cutouts carry no WCS: they are turned, mirrored or enlarged",
+                                 found=int(row), hint="the wcs of the cutout in the row 'augmented_from'")
+        if {"x0", "y0", "image"} <= set(known) and str(known["image"]) in headers:
             wcs = WCS(fits.Header.fromstring(headers[str(known["image"])], sep="\n"))
-            wcs.wcs.crpix -= [float(known["x0"]), float(known["y0"])]
+            corner = np.array([known["x0"], known["y0"]], dtype=float)
+            wcs.wcs.crpix -= corner
+            if wcs.sip is not None:
+                wcs.sip = Sip(wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp, wcs.sip.crpix - corner)
             wcs.pixel_shape = self.data.shape[:0:-1]
             return wcs
-        if {"position", "pixel_scale"} <= set(self.table.colnames):
+        if {"position", "pixel_scale"} <= set(known):
             return tangent_wcs(known["position"], known["pixel_scale"], self.data.shape[1:])
         raise HaloInputError("these cutouts carry no WCS: they have neither a position and pixel scale nor a "
                              "place in an image", found=self.table.colnames)
@@ -153,11 +165,22 @@ class CutoutSet:
         """Return one set of these cutouts and of ``others`` (same shape and unit)."""
         for other in others:
             if other.data.shape[1:] != self.data.shape[1:] or other.unit != self.unit:
-                raise HaloInputError(f"only cutouts of one shape and unit can be joined, {self.data.shape[1:]} {self.unit}",
-                                     found=f"{other.data.shape[1:]} {other.unit}")
-        tables = [c.table for c in (self, *others)]
+                raise HaloInputError("only cutouts of one shape and unit can be joined, "
+                                     f"{self.data.shape[1:]} {self.unit}", found=f"{other.data.shape[1:]} {other.unit}")
+        tables, headers = [], {}
+        for cutouts in (self, *others):
+            renamed = {}
+            for name, header in cutouts.meta.get("wcs", {}).items():
+                # The four bands of a cluster are four images, and may all bear its name.
+                new, number = name, 2
+                while headers.setdefault(new, header) != header:
+                    new, number = f"{name} ({number})", number + 1
+                renamed[name] = new
+            tables.append(cutouts.table)
+            if any(old != new for old, new in renamed.items()):
+                tables[-1] = cutouts.table.copy()
+                tables[-1]["image"] = [renamed.get(str(name), str(name)) for name in cutouts.table["image"]]
         table = vstack(tables, metadata_conflicts="silent") if any(t.colnames for t in tables) else None
-        headers = {k: v for c in (self, *others) for k, v in c.meta.get("wcs", {}).items()}
         return self.replace(data=np.concatenate([c.data for c in (self, *others)]), table=table,
                             meta=self.meta | ({"wcs": headers} if headers else {}))
 
@@ -177,13 +200,22 @@ class CutoutSet:
             buffer = io.BytesIO()
             table = self.table.copy()
             table.meta = {}
+            for name in table.colnames:
+                column = table[name]
+                if not isinstance(column, np.ndarray) or column.dtype.kind != "U":
+                    continue
+                text = np.ma.filled(np.ma.asarray(column), "")
+                if not all(value.isascii() for value in text.flat):
+                    table[name] = np.strings.encode(text, "utf-8")  # FITS knows ASCII only; astropy reads UTF-8
             table.write(buffer, format="fits")
             hdus.append(fits.open(io.BytesIO(buffer.getvalue()))[1])
             hdus[-1].name = "CUTOUTS"
         if headers := self.meta.get("wcs"):
-            hdus.append(fits.BinTableHDU.from_columns([
-                fits.Column("image", f"{max(map(len, headers))}A", array=list(headers)),
-                fits.Column("header", f"{max(map(len, headers.values()))}A", array=list(headers.values()))], name="WCS"))
+            columns = {"image": [name.encode() for name in headers],
+                       "header": [header.encode() for header in headers.values()]}
+            hdus.append(fits.BinTableHDU.from_columns(
+                [fits.Column(name, f"{max(1, *map(len, texts))}A", array=texts) for name, texts in columns.items()],
+                name="WCS"))
         write_atomically(path, lambda temporary: fits.HDUList(hdus).writeto(temporary, checksum=True))
 
     @classmethod
@@ -191,7 +223,9 @@ class CutoutSet:
         """Read what `write` wrote."""
         path = Path(path)
         try:
-            with fits.open(path, memmap=False, checksum=True) as hdus:
+            # astropy leaves a file open that it cannot read, and only warns of a wrong checksum.
+            with open(path, "rb") as stream, warnings.catch_warnings(action="error", category=AstropyUserWarning), \
+                    fits.open(stream, memmap=False, checksum=True) as hdus:
                 if hdus[0].header.get("HALOPY") != "CutoutSet" or hdus[0].data is None:
                     raise HaloInputError("this file was not written by CutoutSet.write", path=path)
                 data, unit = hdus[0].data, u.Unit(hdus[0].header["BUNIT"])
@@ -199,7 +233,7 @@ class CutoutSet:
                 table = QTable.read(hdus["CUTOUTS"]) if "CUTOUTS" in names else None
                 meta = {}
                 if "WCS" in names:
-                    meta["wcs"] = {str(r["image"]): str(r["header"]) for r in hdus["WCS"].data}
+                    meta["wcs"] = {str(r["image"]): str(r["header"]) for r in QTable.read(hdus["WCS"])}
         except HaloInputError:
             raise
         except Exception as error:  # astropy answers a bad file with some fifteen kinds of exception
@@ -218,6 +252,8 @@ def tangent_wcs(position: SkyCoord, pixel_scale, shape):
     wcs.wcs.radesys = "ICRS"
     wcs.wcs.cunit = ["deg", "deg"]
     wcs.wcs.crval = [centre.ra.deg, centre.dec.deg]
+    # The default, 0 at the pole itself and 180 elsewhere, would turn a cutout there upside down.
+    wcs.wcs.lonpole = 180
     wcs.wcs.cdelt = [-scale, scale]
     wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
     wcs.pixel_shape = shape[::-1]
@@ -228,7 +264,8 @@ def write_atomically(path, write):
     """Call ``write(temporary_path)`` beside ``path`` and move the complete file there."""
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", suffix=path.suffix or ".tmp", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", suffix=path.suffix or ".tmp",
+                                             dir=path.parent)
         os.close(handle)
         # The file is written as the user's umask wants it, not with the private mode of mkstemp.
         os.unlink(temporary)

@@ -62,7 +62,9 @@ def is_positive(table, *, grades=GRADES, mini_halo=True):
             raise HaloInputError(f"a grade is one of {', '.join(GRADES)}", found=grade)
     wanted = {"halo", "mini-halo"} if mini_halo else {"halo"}
     label = np.ma.filled(np.ma.asarray(table["label"]), "").astype(str)
-    also = np.ma.filled(np.ma.asarray(table["also"]), "").astype(str) if "also" in table.colnames else np.full(len(table), "")
+    also = np.full(len(table), "")
+    if "also" in table.colnames:
+        also = np.ma.filled(np.ma.asarray(table["also"]), "").astype(str)
     unknown = {x.strip() for row in (*label, *also) for x in row.split(",")} - set(LABELS) - {""}
     if unknown:
         raise HaloInputError(f"a label is one of {', '.join(LABELS)}", found=sorted(unknown))

@@ -38,7 +38,7 @@ class Registry(Mapping):
     >>> classifiers["matched-filer"]
     Traceback (most recent call last):
     ...
-    halopy.errors.UnknownModelError: no model 'matched-filer' in halopy.classifiers; did you mean 'matched-filter'? installed: matched-filter
+    halopy.errors.UnknownModelError: no model 'matched-filer' in halopy.classifiers; did you mean 'matched-filter'? ...
     """
 
     _all: dict[str, Registry] = {}
@@ -81,7 +81,8 @@ class Registry(Mapping):
         if name not in entries:
             near = difflib.get_close_matches(str(name), entries, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
-            raise UnknownModelError(f"no model {name!r} in {self.group}{hint} installed: {', '.join(entries) or 'none'}")
+            installed = ", ".join(entries) or "none"
+            raise UnknownModelError(f"no model {name!r} in {self.group}{hint} installed: {installed}")
         found = entries[name]
         if len(found) > 1:
             owners = ", ".join(f"{e.value} from {_owner(e)}" for e in found)

@@ -1,0 +1,1 @@
+"""Reading and writing: FITS images behind a guard, catalogues of targets."""

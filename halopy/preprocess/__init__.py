@@ -1,0 +1,1 @@
+"""From images to cutouts a model can see: noise, clipping, subtraction, cutouts, scaling, augmentation."""

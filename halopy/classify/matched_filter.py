@@ -1,0 +1,138 @@
+"""The matched filter: how much an exponential halo stands out once compact sources are gone."""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+
+from halopy.classify.bank import bank_for, robust_scatter
+from halopy.classify.base import Classifier
+from halopy.errors import HaloInputError
+from halopy.preprocess.subtract import beam_groups, find_compact, subtract_compact
+
+__all__ = ["MatchedFilter"]
+
+RESULTS = ("snr", "r_e", "offset_x", "offset_y", "flux", "flux_noise", "flux_subtraction", "compact_flux",
+           "compact_flux_err")
+
+
+class MatchedFilter(Classifier):
+    """A bank of beam-convolved exponential halos, compact sources removed; needs no training.
+
+    The statistic is the best signal-to-noise ratio over the bank and over centres within ``slack``
+    e-folding radii of the target: a halo's centre is uncertain by a fraction of its own size. Each
+    template is fitted together with a level, out to twice its own reach. Three things keep what is
+    no halo from counting: pixels where a bright compact source was removed have a larger error,
+    ``leftover`` times what was removed; pixels beyond ``soft`` times their error are compressed, so
+    that a double's bridge or a sidelobe cannot outweigh many faint pixels; and the noise of a
+    template is that of beam-correlated noise times the excess scatter that the template shows over
+    the whole cutout.
+
+    Parameters
+    ----------
+    radii : sequence of float, optional
+        e-folding radii in beams (geometric mean FWHM), default (0.25, 0.5, 1, 2, 4).
+    slack : float, optional
+        How far from the target the centre may lie, in e-folding radii, default 1.
+    threshold : float, optional
+        For `~halopy.subtract_compact`, default 5.
+    leftover : float, optional
+        Error of a removed source as a fraction of its brightness, default 0.1.
+    soft : float, optional
+        Pixels beyond this S/N are compressed, soft · asinh(S/N / soft), default 2.
+    slope, intercept : float, optional
+        probability = 1 / (1 + exp(−slope · S/N − intercept)).
+
+    Notes
+    -----
+    ``slope`` and ``intercept`` were fitted once, on simulated sky with as many halos as blank and
+    blended fields, by ``benchmarks/fit_logistic.py``. They are no calibration for any survey: the
+    p-values of a `~halopy.Detector` are.
+
+    References
+    ----------
+    Sommer & Basu 2014, MNRAS 437, 2163, arXiv 1307.3049 (compact-source removal and diffuse
+    templates at low resolution); Murgia+ 2009, A&A 499, 679, arXiv 0901.1943 (the profile).
+
+    Examples
+    --------
+    >>> from halopy import classifiers
+    >>> classifiers.create("matched-filter", slack=0)
+    MatchedFilter(slack=0)
+    """
+
+    trainable = False
+
+    def __init__(self, *, radii=(0.25, 0.5, 1.0, 2.0, 4.0), slack=1.0, threshold=5.0, leftover=0.1, soft=2.0,
+                 slope=1.0, intercept=-5.0):
+        self.radii = radii
+        self.slack = slack
+        self.threshold = threshold
+        self.leftover = leftover
+        self.soft = soft
+        self.slope = slope
+        self.intercept = intercept
+
+    def _predict_proba(self, cutouts):
+        return self.probability(self.measure(cutouts)["snr"])
+
+    def probability(self, snr):
+        """Return the logistic of the statistic."""
+        from scipy.special import expit
+
+        return expit(self.slope * np.asarray(snr, dtype=float) + self.intercept)
+
+    def residual(self, cutouts):
+        """Return the cutouts without their compact sources, as `measure` sees them."""
+        return subtract_compact(cutouts, threshold=self.threshold)
+
+    def measure(self, cutouts):
+        """Measure the best halo in each cutout.
+
+        Parameters
+        ----------
+        cutouts : CutoutSet
+            ``n`` cutouts with the columns of `~halopy.CutoutMaker`. Where ``rms`` is missing or
+            not finite, it is taken from the residual.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            ``n`` rows: ``snr`` (the statistic; NaN where nothing can be scored), ``r_e``,
+            ``offset_x``, ``offset_y`` (of the best centre from the cutout's, pixels), ``flux``
+            within 3 r_e, ``flux_noise`` and ``flux_subtraction`` (its errors from noise and from
+            the removed compact sources), ``compact_flux`` and ``compact_flux_err`` (removed within
+            3 r_e, or one beam if that is more).
+        """
+        self._check()
+        residual, sources = find_compact(cutouts, threshold=self.threshold)
+        rms = np.full(len(cutouts), np.nan)
+        if "rms" in cutouts.table.colnames:
+            rms = np.array(u.Quantity(cutouts.table["rms"], cutouts.unit).value, dtype=float)
+        result = {name: np.full(len(cutouts), np.nan) for name in RESULTS}
+        for beam, scale, rows in beam_groups(cutouts):
+            bank = bank_for(beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec), beam.pa.to_value(u.deg),
+                            scale.to_value(u.arcsec), cutouts.data.shape[1:], tuple(self.radii), self.slack)
+            data = residual[rows].reshape(len(rows), -1)
+            level = rms[rows]
+            level = np.where(np.isfinite(level) & (level > 0), level, robust_scatter(data))
+            removed = np.abs(cutouts.data[rows].reshape(len(rows), -1) - data)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                error = level[:, None] * np.sqrt(1 + (self.leftover * removed / level[:, None]) ** 2)
+            here = np.isin(sources[:, 0], rows)
+            own = sources[here].copy()
+            own[:, 0] = np.searchsorted(rows, own[:, 0])
+            for name, values in bank.search(data, level, error, self.soft, own, self.leftover).items():
+                result[name][rows] = values
+        flux_unit = cutouts.unit * u.beam if u.beam in cutouts.unit.bases else cutouts.unit
+        units = {name: flux_unit for name in RESULTS if "flux" in name} | {"r_e": u.arcsec}
+        return QTable({name: values * units[name] if name in units else values for name, values in result.items()})
+
+    def _check(self):
+        radii = np.asarray(self.radii, dtype=float)
+        if radii.ndim != 1 or radii.size == 0 or not (np.isfinite(radii) & (radii > 0)).all():
+            raise HaloInputError("radii must be positive numbers of beams", found=self.radii)
+        if not (self.slack >= 0 and self.leftover >= 0 and self.soft > 0 and self.slope > 0):
+            raise HaloInputError("slack and leftover must not be negative, soft and slope must be positive",
+                                 found=(self.slack, self.leftover, self.soft, self.slope))

@@ -1,0 +1,277 @@
+"""The command line: ``halopy detect``, ``halopy inspect`` and ``halopy demo``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import sys
+import warnings
+from pathlib import Path
+
+__all__ = ["main"]
+
+EXIT = {"ok": 0, "internal": 1, "input": 2, "extra": 3, "network": 4, "partly": 5, "interrupted": 130}
+
+EPILOG = """exit codes: 0 done; 1 an error inside halopy; 2 bad input; 3 an optional package is missing;
+4 network (reserved); 5 some images or targets failed, the rest is written; 130 interrupted.
+A path that begins with '-' is given as ./-name, or after '--'."""
+
+
+def main(argv=None):
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments, default those of the process.
+
+    Returns
+    -------
+    int
+        0 done; 1 an error inside halopy; 2 bad input; 3 an optional package is missing; 4 network
+        (reserved); 5 some images or targets failed; 130 interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without Unicode must not end a run
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    debug = arguments.debug
+    with warnings.catch_warnings():
+        _show_warnings(debug)
+        try:
+            code = arguments.command(arguments)
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT["interrupted"]
+        except BrokenPipeError:
+            # The reader has gone (head, less): what remains in the buffer must not raise at exit.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT["ok"]
+        except Exception as error:  # the user gets one line; --debug gives the traceback
+            if debug:
+                raise
+            from halopy.scan import one_line
+
+            code = _code(error)
+            hint = "; run again with --debug to see where" if code == EXIT["internal"] else ""
+            print(f"error: {one_line(error)}{hint}", file=sys.stderr)
+            return code
+
+
+def _code(error):
+    from halopy.errors import HaloInputError, MissingExtraError, NotFittedError, PluginError, UnknownModelError
+
+    if isinstance(error, MissingExtraError):
+        return EXIT["extra"]
+    if isinstance(error, (HaloInputError, UnknownModelError, NotFittedError, PluginError)):
+        return EXIT["input"]
+    return EXIT["internal"]
+
+
+def _show_warnings(debug):
+    from halopy.errors import HalopyWarning
+
+    said = set()
+    original = warnings.showwarning
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        if not issubclass(category, HalopyWarning):
+            original(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            _warn(str(message))
+
+    warnings.showwarning = show
+    if not debug:
+        warnings.simplefilter("ignore")
+    warnings.simplefilter("always", HalopyWarning)
+
+
+def _warn(text):
+    from halopy.io.candidates import printable
+
+    print(f"warning: {printable(text)}", file=sys.stderr)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="halopy", description="Find radio halos of galaxy clusters in radio images.",
+                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"halopy {importlib.metadata.version('halopy-radio')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks and every warning")
+    reading = argparse.ArgumentParser(add_help=False)
+    reading.add_argument("--survey", metavar="NAME", help="fill what the header lacks, e.g. gleam-170-231")
+    reading.add_argument("--beam", metavar="MAJ[,MIN[,PA]]", help="beam: FWHM in arcsec, position angle in degrees")
+    reading.add_argument("--unit", help="unit of the pixels, e.g. Jy/beam")
+    reading.add_argument("--frequency", type=float, metavar="MHZ", help="centre of the band in MHz")
+    reading.add_argument("--plane", type=int, metavar="N", help="plane of a cube, counted from 0")
+    reading.add_argument("--hdu", metavar="HDU", help="number or name of the HDU")
+
+    detect = commands.add_parser("detect", parents=[common, reading], epilog=EPILOG,
+                                 help="search images for radio halos",
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    detect.add_argument("images", nargs="+", metavar="IMAGE", help="FITS image")
+    detect.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
+    detect.add_argument("--targets", metavar="FILE", help="table of positions; without it the search is blind")
+    detect.add_argument("--classifier", metavar="NAME", help="an installed classifier")
+    detect.add_argument("--detector", metavar="FILE", help="a detector saved as .safetensors")
+    detect.add_argument("--noise", metavar="METHOD", help="how the noise is estimated")
+    detect.add_argument("--rms-map", metavar="FILE", help="FITS map of the noise of the image")
+    detect.add_argument("--n-controls", type=int, metavar="N", help="control positions per image, for p-values")
+    detect.add_argument("--seed", type=int, default=0, metavar="N", help="of the random control positions (default 0)")
+    detect.add_argument("--overwrite", action="store_true", help="replace results in DIR")
+    detect.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    detect.set_defaults(command=_detect)
+
+    inspect = commands.add_parser("inspect", parents=[common, reading], help="say what halopy reads in an image")
+    inspect.add_argument("image", metavar="IMAGE", help="FITS image")
+    inspect.set_defaults(command=_inspect)
+
+    demo = commands.add_parser("demo", parents=[common], help="run on a simulated field that ships with halopy")
+    demo.add_argument("-o", "--output", default="halopy-demo", metavar="DIR", help="default ./halopy-demo")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _read_keywords(arguments):
+    from astropy import units as u
+
+    from halopy.errors import HaloInputError
+    from halopy.image import Beam
+
+    keywords = {name: getattr(arguments, name) for name in ("survey", "unit", "plane")
+                if getattr(arguments, name) is not None}
+    if arguments.hdu is not None:
+        keywords["hdu"] = int(arguments.hdu) if arguments.hdu.isdigit() else arguments.hdu
+    if arguments.frequency is not None:
+        keywords["frequency"] = arguments.frequency * u.MHz
+    if arguments.beam is not None:
+        try:
+            numbers = [float(part) for part in arguments.beam.split(",")]
+            if not 1 <= len(numbers) <= 3:
+                raise ValueError
+        except ValueError:
+            raise HaloInputError("--beam takes one to three numbers", found=arguments.beam,
+                                 hint="--beam 150,130,20 (arcsec, arcsec, degrees)") from None
+        units = (u.arcsec, u.arcsec, u.deg)
+        keywords["beam"] = Beam(*(number * unit for number, unit in zip(numbers, units, strict=False)))
+    return keywords
+
+
+def _read(path, keywords):
+    from halopy.image import ClusterImage
+
+    return ClusterImage.read(path, **keywords)
+
+
+def _detector(arguments):
+    from halopy.detect import Detector
+    from halopy.errors import HaloInputError
+    from halopy.preprocess.noise import NoiseEstimator
+    from halopy.registry import classifiers
+
+    given = {name: getattr(arguments, name) for name in ("classifier", "noise", "rms_map", "n_controls")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.detector is not None:
+        if given:
+            raise HaloInputError("a saved detector brings its own settings", found=", ".join(given),
+                                 hint="--detector without --classifier, --noise, --rms-map and --n-controls")
+        return Detector.load(arguments.detector)
+    settings = {}
+    if {"noise", "rms_map"} <= set(given):
+        raise HaloInputError("the noise is estimated or read, not both", hint="--noise or --rms-map")
+    if "rms_map" in given:
+        settings["noise"] = NoiseEstimator.from_map(arguments.rms_map)
+    elif "noise" in given:
+        settings["noise"] = NoiseEstimator(arguments.noise)
+    if "classifier" in given:
+        name = arguments.classifier
+        has_weights = hasattr(classifiers[name], "pretrained")
+        settings["classifier"] = classifiers.pretrained(name) if has_weights else classifiers.create(name)
+    if "n_controls" in given:
+        settings["n_controls"] = arguments.n_controls
+    return Detector(**settings)
+
+
+def _detect(arguments):
+    from halopy.errors import HaloInputError
+    from halopy.io.catalog import read_targets
+
+    folder = Path(arguments.output)
+    if arguments.rms_map is not None and len(arguments.images) > 1:
+        raise HaloInputError("--rms-map belongs to one image", found=f"{len(arguments.images)} images")
+    for name in ("index.html", *(f"detections.{ending}" for ending in ("ecsv", "vot", "fits", "reg"))):
+        if (folder / name).exists() and not arguments.overwrite:
+            raise HaloInputError("this file exists", path=folder / name, hint="--overwrite, or another folder")
+    keywords = _read_keywords(arguments)
+    detector = _detector(arguments)
+    targets = None if arguments.targets is None else read_targets(arguments.targets)
+    return _search(arguments.images, detector, folder, read=lambda path: _read(path, keywords),
+                   targets=targets, seed=arguments.seed, quiet=arguments.quiet)
+
+
+def _search(paths, detector, folder, *, read, targets, seed, quiet):
+    from halopy.io.candidates import candidates_text, texts
+    from halopy.io.detections import write_detections
+    from halopy.report import write_page
+    from halopy.scan import scan
+
+    found = scan(paths, detector, read=read, targets=targets, progress=_bar("images", quiet or len(paths) == 1),
+                 rng=seed)
+    searched = ", ".join(str(path) for path in paths[:20]) + (" ..." if len(paths) > 20 else "")
+    found.detections.meta.update(detector=repr(detector), seed=seed, images=searched,
+                                 search="blind" if targets is None else f"{len(targets)} targets")
+    written = write_detections(found.detections, folder)
+    for failure in found.failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if not quiet:
+        print(candidates_text(found.detections), flush=True)
+    # The tables are safe before the pictures are drawn.
+    page = folder / "index.html"
+    write_page(page, found.detections, images=found.images, cutouts=found.cutouts, residuals=found.residuals,
+               progress=_bar("pictures", quiet))
+    if not quiet:
+        print(f"\n{page}: the page to look at\n" + "\n".join(str(path) for path in written.values()))
+    partly = found.failures or "error" in texts(found.detections, "status")
+    return EXIT["partly"] if partly else EXIT["ok"]
+
+
+def _bar(what, off):
+    if off or not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        return None
+    return lambda items: tqdm(items, desc=what, leave=False)
+
+
+def _inspect(arguments):
+    from halopy.io.fits import describe
+
+    print(describe(_read(arguments.image, _read_keywords(arguments))))
+    return EXIT["ok"]
+
+
+def _demo(arguments):
+    from importlib.resources import as_file, files
+
+    from halopy.detect import Detector
+    from halopy.io.catalog import read_targets
+
+    data = files("halopy") / "data"
+    with as_file(data / "demo.fits") as image, as_file(data / "demo_targets.ecsv") as targets:
+        code = _search([image], Detector(), Path(arguments.output), read=lambda path: _read(path, {}),
+                       targets=read_targets(targets), seed=0, quiet=False)
+    print(f"\nThis was a simulated field. Open {Path(arguments.output) / 'index.html'} in a browser.")
+    return code

@@ -1,0 +1,163 @@
+"""Run a detector over many images and one list of targets."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable, vstack
+
+from halopy.errors import HaloInputError, HalopyWarning, NotFittedError, PluginError, UnknownModelError
+from halopy.io.candidates import printable
+from halopy.io.detections import blank_detections
+from halopy.preprocess.project import SkyToPixel
+from halopy.preprocess.shrink import shrink
+
+__all__ = ["Scan", "one_line", "scan"]
+
+
+@dataclasses.dataclass
+class Scan:
+    """What `scan` found.
+
+    Parameters
+    ----------
+    detections : `~astropy.table.QTable`
+        One row per image and covered target, and one per target or image without a result.
+    images : list of ClusterImage
+        The images that could be read, averaged down for drawing.
+    cutouts, residuals : list
+        One entry per row: a CutoutSet of one row, or None.
+    failures : list of str
+        What went wrong, one line each.
+    """
+
+    detections: QTable
+    images: list
+    cutouts: list
+    residuals: list
+    failures: list
+
+    def __repr__(self):
+        return f"<Scan of {len(self.images)} images, {len(self.detections)} rows, {len(self.failures)} failures>"
+
+
+def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
+    """Run a detector over many images.
+
+    Each image is searched at the targets that lie inside it, with the same ``rng``: its results do
+    not depend on the other images. An image that fails gives one row with the status ``error`` and
+    does not stop the others; the failure of a single image is raised. A target that no image covers
+    gives one row with the status ``outside``.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        The images.
+    detector : Detector
+        Called as ``detector(image, targets, rng=rng)``; anything with its methods will do.
+    read : callable
+        Called with a path, returns a ClusterImage; for example ``ClusterImage.read``.
+    targets : `~astropy.table.QTable`, optional
+        With ``name`` and ``position``; None: each image is searched blindly.
+    progress : callable, optional
+        Called with an iterable and returning it, such as `tqdm.tqdm`.
+    rng : int, optional
+        Seed.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    HaloInputError
+        There is nothing to search.
+    """
+    paths = list(paths)
+    if not paths or (targets is not None and len(targets) == 0):
+        raise HaloInputError("a search needs at least one image, and a list of targets that is not empty",
+                             hint="no targets at all: a blind search")
+    tables, pictures, images, failures, names = [], [], [], [], set()
+    covered = np.zeros(0 if targets is None else len(targets), dtype=bool)
+    for path in progress(paths) if progress is not None else paths:
+        try:
+            image = read(path)
+            image = image.replace(name=_unused(image.name or Path(path).name, names))
+            rows = None if targets is None else _inside(image, targets["position"])
+            if rows is None or len(rows):
+                table = detector(image, None if rows is None else targets[rows], rng=rng)
+                pictures += _pictures(detector, image, table)
+                tables.append(table)
+            if rows is not None:
+                covered[rows] = True
+            images.append(shrink(image))
+        except PluginError:
+            raise  # a missing package is missing for every image
+        except Exception as error:  # one bad image must never stop the others
+            if len(paths) == 1:
+                raise
+            failures.append(one_line(error, path))
+            name = _unused(printable(Path(path).name), names)
+            tables.append(blank_detections([name], SkyCoord([np.nan], [np.nan], unit="deg"), image=name,
+                                           status="error"))
+            pictures.append((None, None))
+    if not covered.all():
+        missing = targets[~covered]
+        table = blank_detections(missing["name"], missing["position"], status="outside")
+        for column in missing.colnames:
+            if column not in table.colnames:
+                table[column] = missing[column]
+        tables.append(table)
+        pictures += [(None, None)] * len(missing)
+    return Scan(_stack(tables), images, [c for c, _ in pictures], [r for _, r in pictures], failures)
+
+
+def one_line(error, path=None):
+    """Return an error as one line for a user: its kind is told only where halopy did not expect it."""
+    known = isinstance(error, (HaloInputError, UnknownModelError, NotFittedError, PluginError))
+    text = printable(str(error)) if known else f"{type(error).__name__}: {printable(str(error))}"
+    return text if path is None or getattr(error, "path", None) is not None else f"{printable(str(path))}: {text}"
+
+
+def _inside(image, position):
+    """Return the numbers of the positions inside an image."""
+    x, y = SkyToPixel(image.wcs, image.shape)(position.icrs.ra.deg, position.icrs.dec.deg)
+    return np.flatnonzero((x >= -0.5) & (x < image.shape[1] - 0.5) & (y >= -0.5) & (y < image.shape[0] - 0.5))
+
+
+def _pictures(detector, image, table):
+    """Return (cutout, residual) of each row; None where there is none."""
+    if len(table) == 0:
+        return []
+    try:
+        cutouts = detector.cutouts(image, table)
+        residuals = detector.residuals(cutouts)
+    except HaloInputError as error:  # the numbers stand without the pictures
+        warnings.warn(f"no pictures of {image.name}: {one_line(error)}", HalopyWarning, stacklevel=3)
+        return [(None, None)] * len(table)
+    return [(cutouts[i], None if residuals is None else residuals[i]) for i in range(len(table))]
+
+
+def _unused(name, names):
+    unused, count = name, 1
+    while unused in names:
+        count += 1
+        unused = f"{name} ({count})"
+    names.add(unused)
+    return unused
+
+
+def _stack(tables):
+    bare = []
+    for table in tables:
+        # Frames and velocities that catalogues bring along cannot be stacked, and are not needed.
+        position = table["position"].icrs
+        table = QTable(table, copy=False)
+        table["position"] = SkyCoord(position.ra, position.dec, frame="icrs")
+        bare.append(table)
+    filled = [table for table in bare if len(table)] or bare[:1]
+    return vstack(filled, metadata_conflicts="silent")

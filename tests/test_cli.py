@@ -1,0 +1,235 @@
+"""The command line: what it writes, prints and returns."""
+
+import importlib.metadata
+import subprocess
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+
+import halopy.cli as cli
+from halopy.cutouts import CutoutSet, tangent_wcs
+from halopy.errors import HaloInputError, HalopyWarning, MissingExtraError, UnknownModelError
+from halopy.image import Beam, ClusterImage
+from halopy.io.detections import blank_detections, read_detections
+
+CENTRE = SkyCoord(3.58, -30.39, unit="deg")
+FILES = {"detections.ecsv", "detections.vot", "detections.fits", "detections.reg", "index.html"}
+
+
+class FakeDetector:
+    """Keeps the contract of Detector."""
+
+    warning = None
+    error = None
+    settings = {}
+
+    def __init__(self, **settings):
+        type(self).settings = settings
+
+    @classmethod
+    def load(cls, path):
+        return cls(path=path)
+
+    def __repr__(self):
+        return "FakeDetector()"
+
+    def __call__(self, image, targets=None, *, rng=None):
+        if self.error is not None:
+            raise self.error
+        if self.warning is not None:
+            warnings.warn(self.warning, HalopyWarning, stacklevel=2)
+            warnings.warn(self.warning, HalopyWarning, stacklevel=2)
+            warnings.warn("not for the user", RuntimeWarning, stacklevel=2)
+        if targets is None:
+            targets = QTable({"name": ["blind 1"], "position": CENTRE.reshape(1)})
+        n = len(targets)
+        table = blank_detections(targets["name"], targets["position"], image=image.name, status="ok")
+        table["p_value"], table["n_controls"] = (np.arange(n)[::-1] + 1) / 250, np.full(n, 249)
+        table["r_e"] = np.full(n, 90.0) * u.arcsec
+        return table
+
+    def cutouts(self, image, detections):
+        n = len(detections)
+        return CutoutSet(np.zeros((n, 16, 16)), QTable({
+            "name": detections["name"], "position": detections["position"], "pixel_scale": [28.0] * n * u.arcsec}))
+
+    def residuals(self, cutouts):
+        return None
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    """Put a fake in the place of halopy.detect, so that these tests are about the command line alone."""
+    pytest.importorskip("matplotlib", reason="the page needs matplotlib")
+    detector = type("Detector", (FakeDetector,), {})
+    module = types.ModuleType("halopy.detect")
+    module.Detector = detector
+    monkeypatch.setitem(sys.modules, "halopy.detect", module)
+    return detector
+
+
+@pytest.fixture
+def field(tmp_path):
+    def write(name="field.fits"):
+        shape = (60, 70)
+        pixels = np.random.default_rng(1).normal(0, 0.008, shape)
+        image = ClusterImage(pixels, wcs=tangent_wcs(CENTRE, 28 * u.arcsec, shape), unit=u.Jy / u.beam,
+                             beam=Beam(140 * u.arcsec, 120 * u.arcsec), frequency=200 * u.MHz)
+        from halopy.io.write import write_image
+
+        write_image(image, tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def targets(tmp_path):
+    path = tmp_path / "targets.csv"
+    path.write_text("name,ra,dec\nA2744,3.58,-30.39\n<b>near</b>,3.6,-30.35\nfar,100,20\n", encoding="utf-8")
+    return str(path)
+
+
+def test_targets_in_an_image(field, targets, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["detect", field(), "--targets", targets, "-o", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    table = read_detections(out / "detections.ecsv")
+    status = dict(zip(table["name"], table["status"], strict=True))
+    assert status == {"A2744": "ok", "<b>near</b>": "ok", "far": "outside"}
+    assert table.meta["detector"] == "FakeDetector()" and table.meta["seed"] == 0
+    said, errors = capsys.readouterr()
+    lines = said.splitlines()
+    assert lines[1].split()[:3] == ["1", "<b>near</b>", "0.0040"]
+    assert lines[3].split()[1] == "far" and "outside" in lines[3]
+    assert "index.html" in said and errors == ""
+
+
+def test_results_are_not_overwritten_unasked(field, tmp_path, capsys):
+    arguments = ["detect", field(), "-o", str(tmp_path / "out"), "--quiet"]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr() == ("", "")
+    assert cli.main(arguments) == 2
+    assert "this file exists" in capsys.readouterr().err
+    assert cli.main([*arguments, "--overwrite"]) == 0
+
+
+def test_several_images_go_on_past_a_bad_one(field, targets, tmp_path, capsys):
+    bad = tmp_path / "bad name \u00e9.fits"
+    bad.write_bytes(b"not a FITS file")
+    out = tmp_path / "out"
+    images = [field("one.fits"), str(bad), field("two.fits")]
+    assert cli.main(["detect", *images, "--targets", targets, "-o", str(out)]) == 5
+    said, errors = capsys.readouterr()
+    assert errors.startswith("error: ") and "bad name \u00e9.fits" in errors and len(errors.splitlines()) == 1
+    table = read_detections(out / "detections.vot")
+    assert sorted(table["status"]) == ["error", "ok", "ok", "ok", "ok", "outside"]
+    assert (out / "index.html").exists() and "Traceback" not in said + errors
+
+
+def test_one_bad_image_is_one_line_and_2(tmp_path, capsys):
+    assert cli.main(["detect", str(tmp_path / "none.fits"), "-o", str(tmp_path / "out")]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and "none.fits" in errors and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("error", "code", "text"), [
+    (HaloInputError("no beam", hint="--beam"), 2, "error: no beam; try: --beam\n"),
+    (UnknownModelError("no model 'x'"), 2, "error: no model 'x'\n"),
+    (MissingExtraError("needs torch"), 3, "error: needs torch\n"),
+    (KeyboardInterrupt(), 130, "interrupted\n"),
+    (ZeroDivisionError("oh"), 1, "error: ZeroDivisionError: oh; run again with --debug to see where\n")])
+def test_exit_codes(field, fake, tmp_path, capsys, error, code, text):
+    fake.error = error
+    assert cli.main(["detect", field(), "-o", str(tmp_path / "out")]) == code
+    assert capsys.readouterr().err == text
+
+
+def test_debug_gives_the_traceback(field, fake, tmp_path):
+    fake.error = ZeroDivisionError("oh")
+    with pytest.raises(ZeroDivisionError, match="oh"):
+        cli.main(["detect", field(), "-o", str(tmp_path / "out"), "--debug"])
+
+
+def test_warnings_are_one_line_each_and_once(field, fake, tmp_path, capsys):
+    fake.warning = "the beam was\nguessed"
+    assert cli.main(["detect", field("a.fits"), field("b.fits"), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    assert capsys.readouterr().err == "warning: the beam was guessed\n"
+
+
+def test_a_closed_pipe_is_no_error(field, tmp_path, monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(AttributeError):
+        sys.stdout.fileno()
+    monkeypatch.setattr(Closed, "fileno", lambda self: (_ for _ in ()).throw(OSError()), raising=False)
+    assert cli.main(["inspect", field()]) == 0
+
+
+def test_reading_options_reach_the_reader(field, tmp_path, capsys):
+    assert cli.main(["inspect", field(), "--beam", "150,130,20"]) == 0
+    said = capsys.readouterr().out
+    assert "150" in said and "130" in said
+    assert cli.main(["inspect", field("b.fits"), "--beam", "wide"]) == 2
+    assert "--beam takes one to three numbers" in capsys.readouterr().err
+    assert cli.main(["inspect", field("c.fits"), "--survey", "gleam-170-232"]) == 2
+    assert "gleam-170-231" in capsys.readouterr().err
+
+
+def test_detector_settings(field, fake, tmp_path, capsys):
+    out = ["-o", str(tmp_path / "out"), "--quiet", "--overwrite"]
+    assert cli.main(["detect", field(), "--noise", "clipped", "--n-controls", "50", *out]) == 0
+    assert fake.settings["n_controls"] == 50 and fake.settings["noise"].method == "clipped"
+    assert cli.main(["detect", field("b.fits"), "--rms-map", field("rms.fits"), *out]) == 0
+    assert fake.settings["noise"].method == "from_map"
+    assert cli.main(["detect", field("c.fits"), "--detector", "d.safetensors", *out]) == 0
+    assert fake.settings == {"path": "d.safetensors"}
+    assert cli.main(["detect", field("d.fits"), "--detector", "d.safetensors", "--n-controls", "9", *out]) == 2
+    assert "brings its own settings" in capsys.readouterr().err
+    assert cli.main(["detect", field("e.fits"), "--rms-map", "x.fits", "--noise", "map", *out]) == 2
+    assert "estimated or read, not both" in capsys.readouterr().err
+    assert cli.main(["detect", field("f.fits"), field("g.fits"), "--rms-map", "x.fits", *out]) == 2
+    assert "belongs to one image" in capsys.readouterr().err
+    assert cli.main(["detect", field("h.fits"), "--classifier", "no-such-model", *out]) == 2
+    assert "no-such-model" in capsys.readouterr().err
+
+
+def test_odd_paths(field, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    field("-odd na\u00efve \U0001f30c.fits")
+    assert cli.main(["detect", "-o", "out folder", "--quiet", "--", "-odd na\u00efve \U0001f30c.fits"]) == 0
+    assert {path.name for path in (tmp_path / "out folder").iterdir()} == FILES
+
+
+def test_usage_errors_and_version_return_their_code(capsys):
+    assert cli.main([]) == 2
+    assert cli.main(["detect", "x.fits"]) == 2
+    assert "-o/--output" in capsys.readouterr().err
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"halopy {importlib.metadata.version('halopy-radio')}\n"
+    assert cli.main(["detect", "--help"]) == 0
+    assert "exit codes:" in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy():
+    code = ("import sys; from halopy.cli import main; main(['--help']); "
+            "print(sorted({'torch', 'matplotlib', 'photutils', 'scipy', 'reproject', 'regions'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_module_is_a_command():
+    done = subprocess.run([sys.executable, "-m", "halopy", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "halopy")

@@ -1,0 +1,117 @@
+"""Many images, one list of targets."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+
+from halopy.cutouts import CutoutSet, tangent_wcs
+from halopy.errors import HaloInputError, HalopyWarning, MissingExtraError
+from halopy.image import Beam, ClusterImage
+from halopy.io.detections import blank_detections
+from halopy.scan import one_line, scan
+
+CENTRES = {"a": SkyCoord(10, -30, unit="deg"), "b": SkyCoord(10.5, -30, unit="deg")}
+
+
+def read(path):
+    if path not in CENTRES:
+        raise HaloInputError("there is no such file", path=path)
+    shape = (100, 100)
+    return ClusterImage(np.zeros(shape), wcs=tangent_wcs(CENTRES[path], 28 * u.arcsec, shape), unit=u.Jy / u.beam,
+                        beam=Beam(140 * u.arcsec), name="field")
+
+
+class FakeDetector:
+    """Keeps the contract of Detector, and remembers its calls."""
+
+    def __init__(self, fail=None):
+        self.calls = []
+        self.fail = fail
+
+    def __call__(self, image, targets=None, *, rng=None):
+        if self.fail is not None:
+            raise self.fail
+        if targets is None:
+            targets = QTable({"name": ["blind"], "position": SkyCoord([10], [-30], unit="deg")})
+        self.calls.append((image.name, list(targets["name"]), rng))
+        table = blank_detections(targets["name"], targets["position"], image=image.name, status="ok")
+        table["probability"] = np.full(len(targets), 0.5)
+        return table
+
+    def cutouts(self, image, detections):
+        return CutoutSet(np.ones((len(detections), 8, 8)), QTable({"name": detections["name"]}))
+
+    def residuals(self, cutouts):
+        return None
+
+
+def targets():
+    return QTable({"name": ["both", "only b", "far", "nowhere"], "redshift": [0.1, 0.2, 0.3, 0.4],
+                   "position": SkyCoord([10.2, 10.7, 190, 100], [-30, -30, 30, 20], unit="deg")})
+
+
+def test_each_image_gets_the_targets_inside_it_and_the_same_seed():
+    detector = FakeDetector()
+    found = scan(["a", "b"], detector, read=read, targets=targets(), rng=7)
+    # The far side of the sky (190, +30) must not fall onto the image at (10, -30).
+    assert detector.calls == [("field", ["both"], 7), ("field (2)", ["both", "only b"], 7)]
+    table = found.detections
+    assert list(table["name"]) == ["both", "both", "only b", "far", "nowhere"]
+    assert list(table["status"]) == ["ok", "ok", "ok", "outside", "outside"]
+    assert table["redshift"][4] == 0.4
+    assert [c is not None for c in found.cutouts] == [True, True, True, False, False]
+    assert len(found.residuals) == 5 and len(found.images) == 2
+    assert repr(found) == "<Scan of 2 images, 5 rows, 0 failures>"
+
+
+def test_a_bad_image_is_a_row_and_the_others_go_on():
+    found = scan(["a", "missing/x.fits", "b"], FakeDetector(), read=read, targets=targets())
+    assert found.failures == ["missing/x.fits: there is no such file"]
+    row = found.detections[found.detections["status"] == "error"]
+    assert list(row["name"]) == ["x.fits"] and np.isnan(row["position"].ra.deg[0])
+    assert len(found.images) == 2 and len(found.cutouts) == len(found.detections)
+
+
+def test_a_single_bad_image_and_a_missing_package_are_raised():
+    with pytest.raises(HaloInputError, match="no such file"):
+        scan(["missing"], FakeDetector(), read=read)
+    with pytest.raises(MissingExtraError, match="torch"):
+        scan(["a", "b"], FakeDetector(MissingExtraError("needs torch")), read=read)
+
+
+def test_any_exception_of_one_image_is_held():
+    found = scan(["a", "b"], FakeDetector(ZeroDivisionError("oh")), read=read, targets=targets()[:1])
+    assert found.failures == ["a: ZeroDivisionError: oh", "b: ZeroDivisionError: oh"]
+    # The target was searched for and not found out about: it lies outside no image that could be used.
+    assert set(found.detections["status"]) == {"error", "outside"}
+
+
+def test_without_targets_the_search_is_blind():
+    found = scan(["a"], FakeDetector(), read=read)
+    assert list(found.detections["name"]) == ["blind"]
+
+
+def test_pictures_that_fail_do_not_lose_the_numbers():
+    detector = FakeDetector()
+
+    def broken(image, detections):
+        raise HaloInputError("no pixels")
+
+    detector.cutouts = broken
+    with pytest.warns(HalopyWarning, match="no pictures of field: no pixels"):
+        found = scan(["a"], detector, read=read)
+    assert found.cutouts == [None] and list(found.detections["status"]) == ["ok"]
+
+
+def test_nothing_to_search():
+    with pytest.raises(HaloInputError, match="at least one image"):
+        scan([], FakeDetector(), read=read)
+    with pytest.raises(HaloInputError, match="targets that is not empty"):
+        scan(["a"], FakeDetector(), read=read, targets=targets()[:0])
+
+
+def test_one_line_tells_the_kind_of_what_was_not_expected():
+    assert one_line(HaloInputError("bad\nbeam")) == "bad beam"
+    assert one_line(KeyError("x"), "a.fits") == "a.fits: KeyError: 'x'"
