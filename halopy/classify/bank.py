@@ -10,13 +10,15 @@ from astropy import units as u
 from halopy.image import Beam
 from halopy.simulate.diffuse import FLUX_WITHIN_3RE, exponential_halo
 
-__all__ = ["Bank", "bank_for", "correlated_variance", "robust_scatter", "template"]
+__all__ = ["Bank", "Fit", "bank_for", "correlated_variance", "robust_scatter", "template"]
 
 INNER, LEAST, OUTER, WIDEST = 3.0, 2.0, 2.0, 13.0
 """A template reaches to INNER r_e (LEAST beams at least); the level is taken out to OUTER times
 that, WIDEST beams at most."""
 MIN_SUPPORT = 0.5
 """Fraction of a template's support that must hold data."""
+REFINE, CLIMB = 12, 20
+"""How many pixels a measured centre may lie beyond those searched, and the longest climb to it."""
 EXCESS_RADIUS = 1.0
 """The excess scatter is measured with templates up to this many beams: for wider ones a cutout
 holds too few independent places, and the halo itself fills too many of them."""
@@ -57,14 +59,14 @@ class Bank:
         self.beam_area = beam.area_pixels(scale)
         whole = [self._whole(radius) for radius in self.radii]
         self.noise, self.power, self.size = (np.array(column) for column in zip(*whole, strict=True))
-        middle = (np.array(shape[::-1]) - 1) / 2
-        rows = [(k, dx, dy, *template(beam, scale, radius, shape, x=middle[0] + dx, y=middle[1] + dy))
-                for k, radius in enumerate(self.radii)
+        self.reach = int(slack * self.radii.max() * self.fwhm) + REFINE
+        # A template elsewhere is another window of a larger one: centres differ by whole pixels.
+        larger = tuple(n + 2 * self.reach for n in shape)
+        self.large = [template(beam, scale, radius, larger) for radius in self.radii]
+        rows = [(k, dx, dy) for k, radius in enumerate(self.radii)
                 for dx, dy in _offsets(slack * radius * self.fwhm, radius * self.fwhm / 3)]
-        self.which = np.array([r[0] for r in rows])
-        self.dx, self.dy = (np.array([r[i] for r in rows], dtype=float) for i in (1, 2))
-        self.halo = np.stack([r[3].ravel() for r in rows]).astype(np.float32)
-        self.support = np.stack([r[4].ravel() for r in rows]).astype(np.float32)
+        self.which, self.dx, self.dy = np.array(rows).T
+        self.halo, self.support = self._templates(self.which, self.dx, self.dy)
 
     def _whole(self, radius):
         """Noise, power and number of pixels of a template that is nowhere cut off."""
@@ -73,8 +75,8 @@ class Bank:
         zero_sum = np.where(support, halo - halo[support].mean(), 0.0)
         return np.sqrt(correlated_variance(zero_sum, self.beam, self.scale)), (zero_sum**2).sum(), support.sum()
 
-    def search(self, data, rms, error, soft, sources, leftover):
-        """Return the best halo of each cutout.
+    def search(self, data, rms, error, soft):
+        """Return the best halo of each cutout over all radii and centres.
 
         Parameters
         ----------
@@ -84,6 +86,44 @@ class Bank:
             ``(n,)``.
         soft : float
             S/N beyond which pixels are compressed.
+
+        Returns
+        -------
+        fit : Fit
+            The weighted pixels, for `measure`.
+        snr : `~numpy.ndarray`
+            ``(n,)``; NaN where nothing can be scored.
+        best : `~numpy.ndarray`
+            ``(n,)``: the index of the best row of ``which``, ``dx``, ``dy``.
+        """
+        fit = Fit(data, rms, error, soft)
+        fit.excess = self._excess(fit.pixels, fit.valid)
+        score = self._fit(fit, self.halo, self.support, self.which)[0]
+        best = score.argmax(axis=1)
+        snr = score[np.arange(len(data)), best]
+        return fit, np.where(np.isfinite(snr), snr, np.nan), best
+
+    def _fit(self, fit, halo, support, which):
+        """Return score, mean of the template under the weights, power and noise; ``(n, templates)`` each."""
+        weight, weighted = fit.weight.astype(np.float32), (fit.weight * fit.pixels).astype(np.float32)
+        area, in_halo = weight @ support.T, weight @ halo.T
+        mean = in_halo / np.maximum(area, 1e-6)
+        signal = weighted @ halo.T - mean * (weighted @ support.T)
+        power = weight @ (halo**2).T - mean * in_halo
+        whole = self.power[which]
+        usable = (area >= MIN_SUPPORT * self.size[which]) & (power > 0.05 * whole)
+        power = np.where(usable, power, whole)
+        # A template that has lost weight has lost signal in proportion, noise as the square root.
+        noise = self.noise[which] * np.sqrt(power / whole) * fit.excess[:, which]
+        return np.where(usable, signal / noise, -np.inf), mean, power, noise
+
+    def measure(self, fit, best, sources, leftover):
+        """Measure the halo of each cutout: from the best centre uphill, with the best radius there.
+
+        Parameters
+        ----------
+        fit, best
+            From `search`.
         sources : `~numpy.ndarray`
             Removed sources: rows of (cutout, x, y, peak, error).
         leftover : float
@@ -94,61 +134,66 @@ class Bank:
         dict of `~numpy.ndarray`
             ``(n,)`` each; NaN where nothing can be scored.
         """
-        valid = np.isfinite(data) & (np.isfinite(rms) & (rms > 0))[:, None]
-        offset = np.where(valid, data - _median(data)[:, None], 0.0)
-        error = np.where(valid, error, 1.0)
-        rms = np.where(np.isfinite(rms) & (rms > 0), rms, 1.0)
-        pixels = soft * np.arcsinh(offset / error / soft) * error
-        weight = np.where(valid, (rms[:, None] / error) ** 2, 0.0)
-        excess = self._excess(np.where(valid, pixels / rms[:, None], 0.0), valid)
+        names = ("r_e", "offset_x", "offset_y", "flux", "flux_noise", "flux_subtraction", "compact_flux",
+                 "compact_flux_err")
+        result = {name: np.full(len(best), np.nan) for name in names}
+        for row, index in enumerate(best):
+            part = fit[[row]]
+            k, dx, dy, score = self._uphill(part, int(self.dx[index]), int(self.dy[index]))
+            if not np.isfinite(score):
+                continue
+            halo, support = self._templates([k], [dx], [dy])
+            _, mean, power, noise = (values[0] for values in self._fit(part, halo, support, np.array([k])))
+            response = np.where(support[0] > 0, halo[0] - mean, 0.0) * part.weight[0] / power
+            radius = self.radii[k]
+            left, compact, compact_err = self._sources(sources[sources[:, 0] == row], leftover, response, radius, dx, dy)
+            values = (radius * self.fwhm * self.scale.to_value(u.arcsec), dx, dy,
+                      FLUX_WITHIN_3RE * (response * part.offset[0]).sum(),
+                      FLUX_WITHIN_3RE * float(part.rms[0] * noise[0] / power[0]), FLUX_WITHIN_3RE * left, compact,
+                      compact_err)
+            for name, value in zip(names, values, strict=True):
+                result[name][row] = value
+        return result
 
-        weight32, weighted = weight.astype(np.float32), (weight * pixels / rms[:, None]).astype(np.float32)
-        area, in_halo = weight32 @ self.support.T, weight32 @ self.halo.T
-        mean = in_halo / np.maximum(area, 1e-6)
-        signal = weighted @ self.halo.T - mean * (weighted @ self.support.T)
-        power = weight32 @ (self.halo**2).T - mean * in_halo
-        whole = self.power[self.which]
-        usable = (area >= MIN_SUPPORT * self.size[self.which]) & (power > 0.05 * whole)
-        power = np.where(usable, power, whole)
-        # A template that has lost weight has lost signal in proportion, noise as the square root.
-        noise = self.noise[self.which] * np.sqrt(power / whole) * excess[:, self.which]
-        score = np.where(usable, signal / noise, -np.inf)
-        best = score.argmax(axis=1)
-        rows = np.arange(len(data))
-        found = usable[rows, best]
+    def _uphill(self, part, dx, dy):
+        """Climb from a centre to the best radius and centre near it; return (radius index, dx, dy, score)."""
+        step = max(1, int(round(self.fwhm / 2)))
+        found = (0, dx, dy, -np.inf)
+        for _ in range(CLIMB):
+            a, b = (np.clip(c + step * np.array([-1, 0, 1]), -self.reach, self.reach) for c in found[1:3])
+            k, x, y = (grid.ravel() for grid in np.meshgrid(np.arange(len(self.radii)), a, b, indexing="ij"))
+            score = self._fit(part, *self._templates(k, x, y), k)[0][0]
+            top = score.argmax()
+            if not score[top] > found[3] * (1 + 1e-9) + 1e-9:
+                if step == 1:
+                    break
+                step = max(1, step // 2)
+                continue
+            found = (int(k[top]), int(x[top]), int(y[top]), float(score[top]))
+        return found
 
-        halo = np.where(self.support[best] > 0, self.halo[best] - mean[rows, best, None], 0.0) * weight
-        amplitude = (halo * offset).sum(axis=1) / power[rows, best]
-        spread = rms * noise[rows, best] / power[rows, best]
-        left, compact = self._sources(sources, leftover, halo / power[rows, best, None], best)
-        result = {
-            "snr": score[rows, best],
-            "r_e": self.radii[self.which[best]] * self.fwhm * self.scale.to_value(u.arcsec),
-            "offset_x": self.dx[best], "offset_y": self.dy[best],
-            "flux": FLUX_WITHIN_3RE * amplitude, "flux_noise": FLUX_WITHIN_3RE * spread,
-            "flux_subtraction": FLUX_WITHIN_3RE * left, "compact_flux": compact[0], "compact_flux_err": compact[1],
-        }
-        return {name: np.where(found, values, np.nan) for name, values in result.items()}
+    def _templates(self, which, dx, dy):
+        """Templates and supports, ``(n, ny * nx)`` float32, at centres off the middle by whole pixels."""
+        ny, nx = self.shape
+        windows = [(k, slice(self.reach - y, self.reach - y + ny), slice(self.reach - x, self.reach - x + nx))
+                   for k, x, y in zip(which, dx, dy, strict=True)]
+        return tuple(np.stack([self.large[k][i][ys, xs].ravel() for k, ys, xs in windows]).astype(np.float32)
+                     for i in (0, 1))
 
-    def _sources(self, sources, leftover, response, best):
-        """Error of the flux from the removed sources, and what was removed within the halo.
+    def _sources(self, sources, leftover, response, radius, dx, dy):
+        """Error of the flux from the removed sources of one cutout, and what was removed within the halo.
 
         A source whose peak is off by δ leaves a beam of height δ, which changes the fitted flux by
         δ times the beam's area times the fit's response at its place.
         """
-        n = len(best)
-        number, x, y, peak, error = sources.T
-        number = number.astype(int)
+        _, x, y, peak, error = sources.T
         error = np.hypot(error, leftover * peak)
         column = np.clip(np.rint(x), 0, self.shape[1] - 1).astype(int)
         row = np.clip(np.rint(y), 0, self.shape[0] - 1).astype(int)
-        change = error * self.beam_area * response[number, row * self.shape[1] + column]
-        middle = (np.array(self.shape[::-1]) - 1) / 2
-        distance = np.hypot(x - middle[0] - self.dx[best[number]], y - middle[1] - self.dy[best[number]])
-        inside = distance <= np.maximum(INNER * self.radii[self.which[best[number]]], 1.0) * self.fwhm
-        left = np.sqrt(np.bincount(number, change**2, minlength=n))
-        flux = np.bincount(number, peak * inside, minlength=n)
-        return left, (flux, np.sqrt(np.bincount(number, error**2 * inside, minlength=n)))
+        change = error * self.beam_area * response[row * self.shape[1] + column]
+        distance = np.hypot(x - (self.shape[1] - 1) / 2 - dx, y - (self.shape[0] - 1) / 2 - dy)
+        inside = distance <= max(INNER * radius, 1.0) * self.fwhm
+        return np.sqrt((change**2).sum()), peak[inside].sum(), np.sqrt((error[inside] ** 2).sum())
 
     def _excess(self, pixels, valid):
         """Scatter of each template over each cutout, in units of beam-correlated noise; at least 1."""
@@ -171,6 +216,25 @@ class Bank:
         wider = self.radii > self.radii[widest]
         excess[:, wider] = excess[:, [widest]]
         return excess
+
+
+class Fit:
+    """Pixels ready to be fitted: in units of the rms, compressed, with weights."""
+
+    def __init__(self, data, rms, error, soft):
+        known = np.isfinite(rms) & (rms > 0)
+        self.valid = np.isfinite(data) & known[:, None]
+        self.rms = np.where(known, rms, 1.0)
+        self.offset = np.where(self.valid, data - _median(data)[:, None], 0.0)
+        error = np.where(self.valid, error, 1.0)
+        self.pixels = soft * np.arcsinh(self.offset / error / soft) * error / self.rms[:, None]
+        self.weight = np.where(self.valid, (self.rms[:, None] / error) ** 2, 0.0)
+        self.excess = None
+
+    def __getitem__(self, rows):
+        part = object.__new__(Fit)
+        part.__dict__ = {name: values[rows] for name, values in self.__dict__.items()}
+        return part
 
 
 def correlated_variance(weights, beam, pixel_scale):

@@ -13,6 +13,7 @@ from halopy.preprocess.subtract import beam_groups, find_compact, subtract_compa
 
 __all__ = ["MatchedFilter"]
 
+CHUNK = 128
 RESULTS = ("snr", "r_e", "offset_x", "offset_y", "flux", "flux_noise", "flux_subtraction", "compact_flux",
            "compact_flux_err")
 
@@ -75,13 +76,20 @@ class MatchedFilter(Classifier):
         self.intercept = intercept
 
     def _predict_proba(self, cutouts):
-        return self.probability(self.measure(cutouts)["snr"])
+        return self.probability(self.statistic(cutouts))
 
     def probability(self, snr):
         """Return the logistic of the statistic."""
         from scipy.special import expit
 
         return expit(self.slope * np.asarray(snr, dtype=float) + self.intercept)
+
+    def statistic(self, cutouts):
+        """Return the best S/N of each cutout, ``(n,)``; NaN where nothing can be scored."""
+        result = np.full(len(cutouts), np.nan)
+        for _, rows, _, snr, *_ in self._search(cutouts):
+            result[rows] = snr
+        return result
 
     def residual(self, cutouts):
         """Return the cutouts without their compact sources, as `measure` sees them."""
@@ -105,29 +113,38 @@ class MatchedFilter(Classifier):
             the removed compact sources), ``compact_flux`` and ``compact_flux_err`` (removed within
             3 r_e, or one beam if that is more).
         """
+        result = {name: np.full(len(cutouts), np.nan) for name in RESULTS}
+        for bank, rows, fit, snr, best, sources in self._search(cutouts):
+            result["snr"][rows] = snr
+            for name, values in bank.measure(fit, best, sources, self.leftover).items():
+                result[name][rows] = values
+        flux_unit = cutouts.unit * u.beam if u.beam in cutouts.unit.bases else cutouts.unit
+        units = {name: flux_unit for name in RESULTS if "flux" in name} | {"r_e": u.arcsec}
+        return QTable({name: values * units[name] if name in units else values for name, values in result.items()})
+
+    def _search(self, cutouts):
+        """Yield the best halos of the cutouts that share a beam."""
         self._check()
         residual, sources = find_compact(cutouts, threshold=self.threshold)
         rms = np.full(len(cutouts), np.nan)
         if "rms" in cutouts.table.colnames:
             rms = np.array(u.Quantity(cutouts.table["rms"], cutouts.unit).value, dtype=float)
-        result = {name: np.full(len(cutouts), np.nan) for name in RESULTS}
         for beam, scale, rows in beam_groups(cutouts):
             bank = bank_for(beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec), beam.pa.to_value(u.deg),
                             scale.to_value(u.arcsec), cutouts.data.shape[1:], tuple(self.radii), self.slack)
-            data = residual[rows].reshape(len(rows), -1)
-            level = rms[rows]
-            level = np.where(np.isfinite(level) & (level > 0), level, robust_scatter(data))
-            removed = np.abs(cutouts.data[rows].reshape(len(rows), -1) - data)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                error = level[:, None] * np.sqrt(1 + (self.leftover * removed / level[:, None]) ** 2)
-            here = np.isin(sources[:, 0], rows)
-            own = sources[here].copy()
+            own = sources[np.isin(sources[:, 0], rows)].copy()
             own[:, 0] = np.searchsorted(rows, own[:, 0])
-            for name, values in bank.search(data, level, error, self.soft, own, self.leftover).items():
-                result[name][rows] = values
-        flux_unit = cutouts.unit * u.beam if u.beam in cutouts.unit.bases else cutouts.unit
-        units = {name: flux_unit for name in RESULTS if "flux" in name} | {"r_e": u.arcsec}
-        return QTable({name: values * units[name] if name in units else values for name, values in result.items()})
+            for start in range(0, len(rows), CHUNK):
+                part = rows[start:start + CHUNK]
+                data = residual[part].reshape(len(part), -1).astype(float)
+                level = rms[part]
+                level = np.where(np.isfinite(level) & (level > 0), level, robust_scatter(data))
+                removed = np.abs(cutouts.data[part].reshape(len(part), -1) - data)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    error = level[:, None] * np.sqrt(1 + (self.leftover * removed / level[:, None]) ** 2)
+                here = own[(own[:, 0] >= start) & (own[:, 0] < start + CHUNK)].copy()
+                here[:, 0] -= start
+                yield bank, part, *bank.search(data, level, error, self.soft), here
 
     def _check(self):
         radii = np.asarray(self.radii, dtype=float)

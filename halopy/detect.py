@@ -1,0 +1,334 @@
+"""The whole chain as one object: from an image and positions to a table of halo candidates."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import MaskedColumn, QTable
+from astropy.utils.masked import Masked
+
+from halopy.classify.base import Classifier
+from halopy.classify.matched_filter import MatchedFilter
+from halopy.classify.significance import maxima, significance
+from halopy.errors import HaloInputError
+from halopy.image import ClusterImage
+from halopy.io.catalog import read_targets
+from halopy.io.detections import COLUMNS, blank_detections
+from halopy.model import Model
+from halopy.preprocess.cutout import CutoutMaker
+from halopy.preprocess.noise import NoiseEstimator
+from halopy.registry import classifiers
+from halopy.survey import surveys
+
+__all__ = ["Detector"]
+
+MIN_CONTROLS = 50
+MIN_COVERAGE = 0.5
+ZEROS = 0.95
+
+
+class Detector(Model):
+    """Find halos at given positions, or blindly; called on an image, returns a table.
+
+    Noise, cutouts, scaling and classifier are one object that is saved as one file, so that a
+    detection cannot be prepared differently from the training.
+
+    Parameters
+    ----------
+    classifier : str or Classifier, optional
+        A name in `halopy.classifiers` (a model with shipped weights comes with them), or a model.
+        Default ``"matched-filter"``.
+    noise : NoiseEstimator, optional
+        Default: ``NoiseEstimator()`` for an image without an rms map.
+    cutouts : CutoutMaker, optional
+        Default: 96 × 96 pixels, three to a beam.
+    scaling : optional
+        A step that is applied to the cutouts before the classifier sees them, such as
+        `~halopy.SnrAsinh`. Default None.
+    n_controls : int, optional
+        Control positions drawn in an image, default 250; fewer where they would overlap (two beams
+        apart on average). Below 50 the flag ``few-controls`` is set.
+    exclusion : float, optional
+        Controls keep this far from every target, in beams, default 8.
+    min_snr : float, optional
+        Blind search: the lowest maximum of the significance map that is reported, default 5.
+    max_candidates : int, optional
+        Blind search: the largest number of candidates, default 50.
+
+    Notes
+    -----
+    **p-values.** Controls are drawn uniformly over the part of the image that holds data, and
+    scored like a target, by the same classifier. p = (1 + number of controls that score at least as
+    high) / (1 + number of controls): under the hypothesis that nothing distinguishes the target from
+    the rest of the image, P(p ≤ x) ≤ x. It says nothing about what stands out: a relic or a tailed
+    galaxy does so as well as a halo. A position found by the blind search has no p-value, because
+    it was chosen for its score (flag ``blind``). p-values are masked where the controls are at least
+    95 % exact zeros (clipped images).
+
+    **Fluxes** are those of the best-fitting exponential halo within 3 r_e; ``flux_err`` is the
+    quadratic sum of noise (of beam-correlated noise under the fit, and its excess over the cutout),
+    the survey's flux scale (10 % where no survey is named) and the error of the compact sources
+    that were removed.
+
+    Examples
+    --------
+    >>> from halopy import Detector
+    >>> Detector("matched-filter", n_controls=100)
+    Detector(n_controls=100)
+    """
+
+    def __init__(self, classifier="matched-filter", *, noise=None, cutouts=None, scaling=None, n_controls=250,
+                 exclusion=8.0, min_snr=5.0, max_candidates=50):
+        self.classifier = classifier
+        self.noise = noise
+        self.cutout_maker = cutouts
+        self.scaling = scaling
+        self.n_controls = n_controls
+        self.exclusion = exclusion
+        self.min_snr = min_snr
+        self.max_candidates = max_candidates
+
+    @property
+    def params(self):
+        """The constructor's settings, by name."""
+        names = ("classifier", "noise", "scaling", "n_controls", "exclusion", "min_snr", "max_candidates")
+        return {"cutouts": self.cutout_maker} | {name: getattr(self, name) for name in names}
+
+    def __call__(self, image, targets=None, *, rng=None):
+        """Score targets in an image.
+
+        Parameters
+        ----------
+        image : ClusterImage
+            With a beam, in Jy/beam or a unit that converts to it.
+        targets : `~astropy.table.QTable` or `~astropy.coordinates.SkyCoord`, optional
+            Whatever `halopy.io.catalog.read_targets` understands; at least name, ra and dec. None:
+            a blind search.
+        rng : int or `~numpy.random.Generator`, optional
+            Seed or generator of the control positions.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            One row per target, in the order of the targets; see `halopy.io.detections.COLUMNS`.
+            What is not known is masked, and ``status`` says why.
+        """
+        rng = np.random.default_rng(rng)
+        self._check()
+        blind = targets is None
+        targets = _no_targets() if blind else _as_targets(targets)
+        try:
+            image = self.prepare(image)
+        except HaloInputError as error:
+            if error.keyword == "beam" or blind:
+                raise
+            return self._finish(blank_detections(targets["name"], targets["position"], image=image.name,
+                                                 status="unusable"), targets, image, error=str(error))
+        if blind:
+            targets = self._candidates(image)
+        detections = self._score(image, targets, rng, blind)
+        return self._finish(detections, targets, image)
+
+    def prepare(self, image):
+        """Return the image in Jy/beam with an rms map, as it is scored."""
+        if not isinstance(image, ClusterImage):
+            raise HaloInputError("a Detector takes a ClusterImage", found=type(image).__name__,
+                                 hint='ClusterImage.read("image.fits")')
+        if image.beam is None:
+            raise HaloInputError("detection needs the beam of the image", path=image.meta.get("path"), keyword="beam",
+                                 hint="read it with beam=Beam(...) or survey=...")
+        image = _in_jansky_per_beam(image)
+        if image.rms is None or self.noise is not None:
+            image = (self.noise or NoiseEstimator())(image)
+        return image
+
+    def cutouts(self, image, targets):
+        """Return the cutouts of targets (a table with ``position``, such as the detections) as they are scored."""
+        return self._maker()(self.prepare(image), targets)
+
+    def residuals(self, cutouts):
+        """Return cutouts without compact sources, as the fluxes are measured."""
+        return self._filter().residual(cutouts)
+
+    def significance(self, image):
+        """Return the signal-to-noise ratio of the best halo at every pixel, a dimensionless ClusterImage."""
+        return significance(self.prepare(image), self._filter())
+
+    def _check(self):
+        if not (isinstance(self.n_controls, (int, np.integer)) and self.n_controls >= 0):
+            raise HaloInputError("n_controls must be a whole number, not negative", found=self.n_controls)
+        if not (self.exclusion >= 0 and self.max_candidates > 0 and np.isfinite(self.min_snr)):
+            raise HaloInputError("exclusion must not be negative, max_candidates positive, min_snr finite",
+                                 found=(self.exclusion, self.max_candidates, self.min_snr))
+
+    def _model(self):
+        if isinstance(self.classifier, Classifier):
+            return self.classifier
+        cls = classifiers[self.classifier]
+        return classifiers.pretrained(self.classifier) if hasattr(cls, "pretrained") else classifiers.create(self.classifier)
+
+    def _filter(self):
+        model = self._model()
+        return model if isinstance(model, MatchedFilter) else MatchedFilter()
+
+    def _maker(self):
+        return self.cutout_maker or CutoutMaker(96, pixels_per_beam=3)
+
+    def _scores(self, model, cutouts, measured=None):
+        """Probabilities of the classifier; a matched filter's own measurements are not made twice."""
+        if isinstance(model, MatchedFilter) and self.scaling is None and measured is not None:
+            return model.probability(measured["snr"])
+        return model.predict_proba(cutouts if self.scaling is None else self.scaling(cutouts))
+
+    def _score(self, image, targets, rng, blind):
+        model, matched = self._model(), self._filter()
+        cutouts = self._maker()(image, QTable({"position": targets["position"]}))
+        measured = matched.measure(cutouts)
+        probability = self._scores(model, cutouts, measured)
+        inside = _on_image(image, targets["position"])
+        usable = inside & np.isfinite(probability)
+
+        controls = self._controls(image, targets["position"][inside], rng)
+        p_value = np.full(len(targets), np.nan)
+        n_controls, zeros = 0, 0.0
+        if len(controls):
+            control_cutouts = self._maker()(image, QTable({"position": controls}))
+            score = self._scores(model, control_cutouts)
+            zeros = float(np.nanmean(control_cutouts.table["zeros"]))
+            score = score[np.isfinite(score)]
+            n_controls = len(score)
+            if n_controls and zeros < ZEROS and not blind:
+                above = n_controls - np.searchsorted(np.sort(score), probability[usable], side="left")
+                p_value[usable] = (1 + above) / (1 + n_controls)
+
+        scale = surveys[image.meta["survey"]].flux_scale if image.meta.get("survey") in surveys else 0.1
+        flux_err = np.sqrt(measured["flux_noise"] ** 2 + measured["flux_subtraction"] ** 2
+                           + (scale * measured["flux"]) ** 2)
+        pixel = u.Quantity(cutouts.table["pixel_scale"])
+        values = {
+            "probability": probability, "p_value": p_value, "n_controls": np.full(len(targets), n_controls),
+            "snr": measured["snr"], "rms": u.Quantity(cutouts.table["rms"], image.unit),
+            "flux": measured["flux"], "flux_err": flux_err, "r_e": measured["r_e"],
+            "offset_east": -measured["offset_x"] * pixel, "offset_north": measured["offset_y"] * pixel,
+            "coverage": cutouts.table["coverage"], "compact_flux": measured["compact_flux"],
+            "compact_flux_err": measured["compact_flux_err"],
+        }
+        detections = blank_detections(targets["name"], targets["position"], image=image.name, status="ok")
+        for name, column in values.items():
+            detections[name] = _masked(column, COLUMNS[name], usable)
+        detections["status"] = np.where(usable, "ok", np.where(inside, "unusable", "outside"))
+        detections["rms_method"] = np.where(usable, str(image.meta.get("rms_method", "given")), "")
+        shared = [*image.flags, *(["blind"] if blind else [])]
+        if n_controls < MIN_CONTROLS:
+            shared.append("few-controls" if n_controls else "no-controls")
+        if zeros >= ZEROS:
+            shared.append("no-p-value")
+        coverage = np.asarray(cutouts.table["coverage"])
+        detections["flags"] = [" ".join([*shared, *(["partial"] if c < 1 - 1e-9 else [])]) if ok else ""
+                               for c, ok in zip(coverage, usable, strict=True)]
+        return detections
+
+    def _controls(self, image, targets, rng):
+        """Draw control positions, uniformly over the pixels around which there is enough data."""
+        from scipy.ndimage import uniform_filter
+
+        scale = image.pixel_scale
+        fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / scale).to_value(u.one))
+        # A control needs data over half of a region of twelve beams, and its own pixel.
+        window = max(1, int(round(12 * fwhm)))
+        allowed = image.valid & (uniform_filter(image.valid.astype(np.float32), window, mode="constant") >= MIN_COVERAGE)
+        if len(targets):
+            x, y = image.wcs.world_to_pixel(targets)
+            reach = self.exclusion * fwhm
+            for a, b in zip(np.atleast_1d(x), np.atleast_1d(y), strict=True):
+                ys = slice(max(0, int(b - reach)), max(0, int(b + reach) + 2))
+                xs = slice(max(0, int(a - reach)), max(0, int(a + reach) + 2))
+                rows, columns = np.ogrid[:image.shape[0], :image.shape[1]]
+                allowed[ys, xs] &= np.hypot(rows[ys] - b, columns[:, xs] - a) > reach
+        places = np.flatnonzero(allowed)
+        n = min(self.n_controls, int(places.size / (2 * fwhm) ** 2))
+        if n == 0:
+            return SkyCoord([], [], unit="deg")
+        y, x = np.divmod(rng.choice(places, n, replace=False), image.shape[1])
+        jitter = rng.uniform(-0.5, 0.5, (2, n))
+        return image.wcs.pixel_to_world(x + jitter[0], y + jitter[1]).icrs
+
+    def _candidates(self, image):
+        """Positions of the maxima of the significance map."""
+        fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / image.pixel_scale).to_value(u.one))
+        x, y, _ = maxima(significance(image, self._filter()), threshold=self.min_snr, separation=4 * fwhm,
+                         most=self.max_candidates)
+        if len(x) == 0:
+            return _no_targets()
+        position = image.wcs.pixel_to_world(x, y).icrs
+        names = ["J" + p.ra.to_string(u.hour, sep="", precision=0, pad=True)[:6]
+                 + p.dec.to_string(u.deg, sep="", precision=0, pad=True, alwayssign=True)[:7] for p in position]
+        return QTable({"name": names, "position": position})
+
+    def _finish(self, detections, targets, image, error=None):
+        for name in targets.colnames:
+            if name not in detections.colnames:
+                detections[name] = targets[name]
+        if image.frequency is not None and len(detections):
+            detections["frequency"] = np.full(len(detections), image.frequency.to_value(u.MHz)) * u.MHz
+        detections.meta = {"halopy": importlib.metadata.version("halopy-radio"), "detector": repr(self)}
+        if error is not None:
+            detections.meta["error"] = error
+        return detections
+
+
+def _masked(column, kind, usable):
+    """A masked column of the documented type and unit; what is not finite or not usable is masked."""
+    kind, unit, description, _ = kind
+    if unit is not None:
+        values = u.Quantity(column).to(unit)
+        mask = ~(np.isfinite(values.value) & usable)
+        column = Masked(values, mask=mask)
+        column.info.description = description
+        return column
+    values = np.asarray(column, dtype=kind)
+    return MaskedColumn(values, mask=~(np.isfinite(values) & usable), description=description)
+
+
+def _as_targets(targets):
+    if isinstance(targets, SkyCoord):
+        targets = targets.reshape(-1) if targets.isscalar else targets.ravel()
+        targets = QTable({"name": [p.to_string("hmsdms", precision=0) for p in targets], "position": targets})
+    return read_targets(targets)
+
+
+def _no_targets():
+    return QTable({"name": np.array([], dtype=str), "position": SkyCoord([], [], unit="deg")})
+
+
+def _on_image(image, positions):
+    x, y = image.wcs.world_to_pixel(positions)
+    inside = np.isfinite(x) & np.isfinite(y)
+    rows, columns = (np.rint(np.where(inside, c, -1)).astype(int) for c in (y, x))
+    inside &= (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
+    if inside.any():  # a position behind a projection is given pixels by some; it must come back
+        there = image.wcs.pixel_to_world(x[inside], y[inside])
+        inside[inside] = positions[inside].separation(there) < image.pixel_scale
+    return inside
+
+
+def _in_jansky_per_beam(image):
+    wanted = u.Jy / u.beam
+    per_pixel = u.Jy / u.pix
+    if image.unit.is_equivalent(wanted):
+        factor = image.unit.to(wanted)
+    elif image.unit.is_equivalent(per_pixel):
+        factor = image.unit.to(per_pixel) * image.beam_area
+    elif image.unit.is_equivalent(u.K) and image.frequency is not None:
+        factor = (1 * image.unit).to_value(u.Jy, u.brightness_temperature(image.frequency, image.beam.area))
+    else:
+        raise HaloInputError("detection needs an image in Jy/beam, Jy/pixel or K (with a frequency)",
+                             path=image.meta.get("path"), keyword="BUNIT", found=str(image.unit), hint="unit='Jy/beam'")
+    if factor == 1 and image.unit == wanted:
+        return image
+    planes = {name: None if plane is None else plane * np.float32(factor)
+              for name, plane in (("data", image.data), ("rms", image.rms), ("background", image.background))}
+    return image.replace(unit=wanted, **planes)
