@@ -11,8 +11,6 @@ from astropy.table import MaskedColumn, QTable
 from astropy.utils.masked import Masked
 
 from halopy.classify.base import Classifier
-from halopy.classify.matched_filter import MatchedFilter
-from halopy.classify.significance import maxima, significance
 from halopy.errors import HaloInputError
 from halopy.image import ClusterImage
 from halopy.io.catalog import read_targets
@@ -43,7 +41,7 @@ class Detector(Model):
         Default ``"matched-filter"``.
     noise : NoiseEstimator, optional
         Default: ``NoiseEstimator()`` for an image without an rms map.
-    cutouts : CutoutMaker, optional
+    cutout_maker : CutoutMaker, optional
         Default: 96 × 96 pixels, three to a beam.
     scaling : optional
         A step that is applied to the cutouts before the classifier sees them, such as
@@ -80,22 +78,16 @@ class Detector(Model):
     Detector(n_controls=100)
     """
 
-    def __init__(self, classifier="matched-filter", *, noise=None, cutouts=None, scaling=None, n_controls=250,
+    def __init__(self, classifier="matched-filter", *, noise=None, cutout_maker=None, scaling=None, n_controls=250,
                  exclusion=8.0, min_snr=5.0, max_candidates=50):
         self.classifier = classifier
         self.noise = noise
-        self.cutout_maker = cutouts
+        self.cutout_maker = cutout_maker
         self.scaling = scaling
         self.n_controls = n_controls
         self.exclusion = exclusion
         self.min_snr = min_snr
         self.max_candidates = max_candidates
-
-    @property
-    def params(self):
-        """The constructor's settings, by name."""
-        names = ("classifier", "noise", "scaling", "n_controls", "exclusion", "min_snr", "max_candidates")
-        return {"cutouts": self.cutout_maker} | {name: getattr(self, name) for name in names}
 
     def __call__(self, image, targets=None, *, rng=None):
         """Score targets in an image.
@@ -155,7 +147,7 @@ class Detector(Model):
 
     def significance(self, image):
         """Return the signal-to-noise ratio of the best halo at every pixel, a dimensionless ClusterImage."""
-        return significance(self.prepare(image), self._filter())
+        return self._filter().significance(self.prepare(image))
 
     def _check(self):
         if not (isinstance(self.n_controls, (int, np.integer)) and self.n_controls >= 0):
@@ -171,15 +163,16 @@ class Detector(Model):
         return classifiers.pretrained(self.classifier) if hasattr(cls, "pretrained") else classifiers.create(self.classifier)
 
     def _filter(self):
+        """The matched filter that measures flux and size, whatever classifies."""
         model = self._model()
-        return model if isinstance(model, MatchedFilter) else MatchedFilter()
+        return model if type(model) is classifiers["matched-filter"] else classifiers.create("matched-filter")
 
     def _maker(self):
         return self.cutout_maker or CutoutMaker(96, pixels_per_beam=3)
 
     def _scores(self, model, cutouts, measured=None):
         """Probabilities of the classifier; a matched filter's own measurements are not made twice."""
-        if isinstance(model, MatchedFilter) and self.scaling is None and measured is not None:
+        if type(model) is classifiers["matched-filter"] and self.scaling is None and measured is not None:
             return model.probability(measured["snr"])
         return model.predict_proba(cutouts if self.scaling is None else self.scaling(cutouts))
 
@@ -259,7 +252,7 @@ class Detector(Model):
     def _candidates(self, image):
         """Positions of the maxima of the significance map."""
         fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / image.pixel_scale).to_value(u.one))
-        x, y, _ = maxima(significance(image, self._filter()), threshold=self.min_snr, separation=4 * fwhm,
+        x, y, _ = _maxima(self._filter().significance(image), threshold=self.min_snr, separation=4 * fwhm,
                          most=self.max_candidates)
         if len(x) == 0:
             return _no_targets()
@@ -278,6 +271,24 @@ class Detector(Model):
         if error is not None:
             detections.meta["error"] = error
         return detections
+
+
+def _maxima(image, *, threshold, separation, most):
+    """Return (x, y, value) of the highest pixels, no two within ``separation`` pixels."""
+    from scipy.ndimage import maximum_filter
+
+    data = np.where(image.valid, image.data, -np.inf)
+    window = 2 * max(1, int(separation / 2)) + 1
+    y, x = np.nonzero((data == maximum_filter(data, window)) & (data >= threshold))
+    order = np.argsort(-data[y, x], kind="stable")
+    kept = []
+    for index in order:
+        if all(np.hypot(x[index] - x[k], y[index] - y[k]) >= separation for k in kept):
+            kept.append(index)
+        if len(kept) == most:
+            break
+    kept = np.array(kept, dtype=int)
+    return x[kept], y[kept], data[y[kept], x[kept]]
 
 
 def _masked(column, kind, usable):

@@ -114,6 +114,9 @@ class _Surveys(Mapping):
     def __len__(self):
         return len(self._presets)
 
+    def __contains__(self, name):
+        return name in self._presets
+
     def __repr__(self):
         return f"<surveys: {', '.join(self)}>"
 

@@ -140,4 +140,5 @@ def test_listing_models_imports_none():
     code = ("import sys; from halopy import classifiers, generators; list(classifiers), list(generators); "
             "print([m for m in sys.modules if m.startswith(('halopy.classify.', 'halopy.generative.'))])")
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert out.strip() == "[]"
+    # The contracts are no models: Detector checks what it is given against one.
+    assert set(ast.literal_eval(out)) <= {"halopy.classify.base", "halopy.generative.base"}

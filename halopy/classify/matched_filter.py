@@ -8,6 +8,7 @@ from astropy.table import QTable
 
 from halopy.classify.bank import bank_for, robust_scatter
 from halopy.classify.base import Classifier
+from halopy.classify.significance import significance
 from halopy.errors import HaloInputError
 from halopy.preprocess.subtract import beam_groups, find_compact, subtract_compact
 
@@ -39,7 +40,7 @@ class MatchedFilter(Classifier):
     threshold : float, optional
         For `~halopy.subtract_compact`, default 5.
     leftover : float, optional
-        Error of a removed source as a fraction of its brightness, default 0.1.
+        Error of a removed source as a fraction of its brightness, default 0.2.
     soft : float, optional
         Pixels beyond this S/N are compressed, soft · asinh(S/N / soft), default 2.
     slope, intercept : float, optional
@@ -65,8 +66,8 @@ class MatchedFilter(Classifier):
 
     trainable = False
 
-    def __init__(self, *, radii=(0.25, 0.5, 1.0, 2.0, 4.0), slack=1.0, threshold=5.0, leftover=0.1, soft=2.0,
-                 slope=1.0, intercept=-5.0):
+    def __init__(self, *, radii=(0.25, 0.5, 1.0, 2.0, 4.0), slack=1.0, threshold=5.0, leftover=0.2, soft=2.0,
+                 slope=2.986, intercept=-7.397):
         self.radii = radii
         self.slack = slack
         self.threshold = threshold
@@ -94,6 +95,11 @@ class MatchedFilter(Classifier):
     def residual(self, cutouts):
         """Return the cutouts without their compact sources, as `measure` sees them."""
         return subtract_compact(cutouts, threshold=self.threshold)
+
+    def significance(self, image):
+        """Return the best S/N over the bank at every pixel of an image; see `halopy.classify.significance`."""
+        self._check()
+        return significance(image, self)
 
     def measure(self, cutouts):
         """Measure the best halo in each cutout.

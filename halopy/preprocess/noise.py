@@ -22,6 +22,8 @@ CLIPPED_ZEROS = 0.5
 """Above this fraction of exact zeros an image counts as clipped."""
 UNDERCLIPPED_ZEROS = 0.05
 """Above this fraction the hole that a low clip leaves in the distribution would bias a fit."""
+NEGATIVE = 0.7
+"""Above this fraction of negative pixels the noise that is left does not lie about zero."""
 
 
 class NoiseEstimator(Step):
@@ -69,7 +71,8 @@ class NoiseEstimator(Step):
     (``rms_method`` ``"clip-edge"``), else the survey preset's (``"preset"``); the image gets the flag
     ``clipped``. Where 5 to 50 % are zero, a low threshold t has cut a hole into the noise; from the
     zeroed fraction f of Gaussian noise, sigma = t / (sqrt(2) erfinv(f)) (``"zeros"``, flag
-    ``clipped-low``).
+    ``clipped-low``). Where the noise lies about a negative level, which that formula does not know,
+    sigma is the distance between the quantiles at minus two and minus one sigma (``"wing"``).
 
     References
     ----------
@@ -137,6 +140,8 @@ class NoiseEstimator(Step):
         """
         if self.method not in METHODS:
             raise HaloInputError(f"method is one of {', '.join(METHODS)}", found=self.method)
+        if not (self.sigma > 0 and self.clip_sigma > 0):
+            raise HaloInputError("sigma and clip_sigma must be positive", found=(self.sigma, self.clip_sigma))
         pixels = image.data[image.valid]
         path = image.meta.get("path")
         if pixels.size == 0:
@@ -150,10 +155,8 @@ class NoiseEstimator(Step):
             rms, method = self._of_clipped(image, pixels)
             return _with_noise(image, rms, None, method, ("clipped",))
         if zeros > UNDERCLIPPED_ZEROS and self.method != "residual":
-            from scipy.special import erfinv
-
-            rms = np.abs(pixels[pixels != 0]).min() / (np.sqrt(2) * erfinv(zeros))
-            return _with_noise(image, rms, None, "zeros", ("clipped-low",))
+            rms, method = _of_underclipped(pixels, zeros)
+            return _with_noise(image, rms, None, method, ("clipped-low",))
         if self.method == "map":
             background, rms = self._map(image)
             return _with_noise(image, rms, background, "map")
@@ -231,7 +234,7 @@ class NoiseEstimator(Step):
         wall = np.searchsorted(level, 1.1 * level[0]) / level.size
         if level.size >= 20 and wall > 0.02:
             return float(level[0]) / self.clip_sigma, "clip-edge"
-        if "survey" in image.meta:
+        if image.meta.get("survey") in surveys:
             preset = surveys[image.meta["survey"]].rms
             if preset.unit.is_equivalent(image.unit):
                 return float(preset.to_value(image.unit)), "preset"
@@ -254,6 +257,8 @@ class NoiseEstimator(Step):
 
     def _box_pixels(self, image, *, beams):
         if isinstance(self.box, u.Quantity):
+            if not self.box.unit.is_equivalent(u.deg):
+                raise HaloInputError("a noise box is an angle or pixels", found=str(self.box), keyword="box")
             box = (self.box / image.pixel_scale).to_value(u.one)
         elif self.box is not None:
             box = self.box
@@ -303,7 +308,8 @@ class NoiseEstimator(Step):
         left.set(xlabel=str(unit), ylabel="pixels", yscale="log", ylim=(0.5, 3 * max(counts.max(), 1)))
         left.legend(frameon=False, loc="upper right")
         level = np.log10(1 + np.clip((image.data - mean) / rms, 0, None))
-        drawn = right.imshow(level, origin="lower", cmap="inferno", vmin=0, vmax=max(float(np.nanpercentile(level, 99.7)), 0.1))
+        top = max(float(np.nanpercentile(level, 99.7)), 0.1)
+        drawn = right.imshow(level, origin="lower", cmap="inferno", vmin=0, vmax=top)
         figure.colorbar(drawn, ax=right, label="log10(1 + S/N)")
         right.set(xlabel="x (pixels)", ylabel="y (pixels)", title=image.name)
         return figure
@@ -313,7 +319,7 @@ def emptiest_boxes(image, size, n):
     """Return the pixels of the ``n`` boxes with the least peak over scatter, and so the fewest sources."""
     ny, nx = (length // size for length in image.shape)
     boxes = [image.data[j * size:(j + 1) * size, i * size:(i + 1) * size].ravel() for j in range(ny) for i in range(nx)]
-    boxes = [b for b in boxes if np.isfinite(b).mean() > 0.9 and np.nanstd(b) > 0]
+    boxes = [b for b in boxes if np.isfinite(b).mean() > 0.9 and np.nanmin(b) < np.nanmedian(b)]
     peaks = []
     for b in boxes:
         median = np.nanmedian(b)
@@ -346,7 +352,10 @@ def _region_pixels(path, image):
     patches = []
     for number, region in enumerate(regions):
         pixel_region = region.to_pixel(image.wcs) if isinstance(region, SkyRegion) else region
-        values = pixel_region.to_mask().get_values(image.data)
+        try:
+            values = pixel_region.to_mask().get_values(image.data)
+        except NotImplementedError as error:
+            raise HaloInputError(f"region {number} has no area", path=path, found=type(region).__name__) from error
         if values is None or values.size == 0:
             raise HaloInputError(f"region {number} lies outside the image", path=path)
         patches.append(values)
@@ -372,6 +381,17 @@ def _as_image(source, image, what):
         raise HaloInputError(f"the {what} must be in a unit like the image's, {image.unit}",
                              path=other.meta.get("path"), found=str(other.unit))
     return other
+
+
+def _of_underclipped(pixels, zeros):
+    from scipy.special import erfinv
+
+    kept = pixels[pixels != 0]
+    if np.mean(kept < 0) > NEGATIVE:
+        # Sources are positive, so noise about a negative level is what remains; below it nothing was zeroed.
+        two, one = np.quantile(pixels, (0.02275, 0.15866))
+        return float(one - two), "wing"
+    return float(np.abs(kept).min() / (np.sqrt(2) * erfinv(zeros))), "zeros"
 
 
 def _with_noise(image, rms, background, method, flags=()):

@@ -19,10 +19,12 @@ RADIUS = 1.5
 """Radius of the filter that measures a compact source, in beams (geometric mean FWHM)."""
 PEDESTAL = 3.0
 """Width of the pedestal on which a source may stand (a halo), in beams."""
+FITS = 0.02
+"""A beam fits where it leaves no more than this fraction of its peak, and noise, within the filter."""
 CHUNK = 64
 
 
-def subtract_compact(image, *, threshold=5.0, max_iterations=20):
+def subtract_compact(image, *, threshold=5.0, max_iterations=40):
     """Find and remove sources that have the shape of the beam.
 
     Each iteration measures, at every pixel, the amplitude of a beam that stands on a pedestal three
@@ -38,7 +40,7 @@ def subtract_compact(image, *, threshold=5.0, max_iterations=20):
     threshold : float, optional
         In units of the scatter of the filtered map, default 5.
     max_iterations : int, optional
-        Default 20; blends need several.
+        Default 40; blends need several.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def subtract_compact(image, *, threshold=5.0, max_iterations=20):
     return image.replace(data=residual, table=table)
 
 
-def find_compact(cutouts, *, threshold=5.0, max_iterations=20):
+def find_compact(cutouts, *, threshold=5.0, max_iterations=40):
     """Return the pixels without compact sources, and the sources: (row, x, y, peak, error) each."""
     data, found = cutouts.data.copy(), [np.zeros((0, 5))]
     for beam, scale, rows in beam_groups(cutouts):
@@ -141,6 +143,7 @@ class _Kernel:
         inside = (narrow >= 0.5 ** (4 * RADIUS**2)).ravel()
         design = np.stack([narrow.ravel(), wide.ravel(), np.ones(narrow.size)], axis=1) * inside[:, None]
         self.kernel = np.linalg.solve(design.T @ design, design.T)[0].reshape(shape)
+        self.pixels = np.array(np.nonzero(inside.reshape(shape))) - self.half
         self.inverse = np.linalg.inv(beam.covariance(pixel_scale))
         self.reach = int(np.ceil(2.2 * float((beam.major / pixel_scale).to_value(u.one))))
 
@@ -162,7 +165,9 @@ class _Kernel:
         valid = np.isfinite(stack)
         work = np.where(valid, stack, np.float32(0)).astype(np.float32)
         kernel = self.kernel[None, ::-1, ::-1].astype(np.float32)
-        window = 2 * int(self.fwhm / 2) + 1
+        # Two peaks within reach of one filter would each be measured with a part of the other.
+        window = 2 * int(RADIUS * self.fwhm) + 1
+        level = np.array([np.median(s[v]) if v.any() else 0.0 for s, v in zip(stack, valid, strict=True)])
         noise, found = None, [np.zeros((0, 5))]
         active = np.arange(len(stack))
         for _ in range(max_iterations):
@@ -175,13 +180,51 @@ class _Kernel:
             number, y, x = np.nonzero(peaks)
             if number.size == 0:
                 break
-            peak = amplitude[number, y, x].astype(float)
-            x, y = x + _parabola(amplitude, number, y, x, axis=2), y + _parabola(amplitude, number, y, x, axis=1)
             rows = active[number]
+            dx, dy = (_parabola(amplitude, number, y, x, axis) for axis in (2, 1))
+            # What is removed must be there: a bump in a hole stands above its pedestal, but is no source.
+            here = work[rows, y, x] - level[rows]
+            peak = np.minimum(amplitude[number, y, x], here) / np.exp(-0.5 * self._form(dx, dy))
+            real = peak > threshold * noise[rows]
+            rows, x, y, dx, dy, here, peak = (v[real] for v in (rows, x, y, dx, dy, here, peak.astype(float)))
+            x, y, peak = self._fit(work, valid, rows, x, y, dx, dy, here, peak, noise[rows])
+            if rows.size == 0:
+                break
             self._remove(work, rows, x, y, peak)
             found.append(np.stack([rows, x, y, peak, noise[rows]], axis=1))
             active = np.unique(rows)
         return np.where(valid, work, np.float32(np.nan)), np.concatenate(found)
+
+    def _fit(self, work, valid, rows, column, row, dx, dy, here, peak, noise):
+        """Return x, y and peak of beams on pedestals, by Gauss-Newton from the parabola's maximum.
+
+        A parabola through the filtered map misplaces a source between two pixels by up to a tenth of
+        one, which leaves several per cent of its peak behind. Where one beam does not fit, as in a
+        blend, what the parabola found stands.
+        """
+        j, i = row[:, None] + self.pixels[0], column[:, None] + self.pixels[1]
+        inside = (j >= 0) & (j < work.shape[1]) & (i >= 0) & (i < work.shape[2])
+        j, i = np.where(inside, j, 0), np.where(inside, i, 0)
+        weight = (inside & valid[rows[:, None], j, i]).astype(float)
+        data = work[rows[:, None], j, i] * weight
+        a, b, height = dx.astype(float), dy.astype(float), peak
+        for _ in range(4):
+            x, y = self.pixels[1] - a[:, None], self.pixels[0] - b[:, None]
+            slope_x, slope_y = (self.inverse[k, 0] * x + self.inverse[k, 1] * y for k in (0, 1))
+            form = x * slope_x + y * slope_y
+            narrow = np.exp(-0.5 * form)
+            design = np.stack([narrow, narrow * slope_x, narrow * slope_y, np.exp(-0.5 * form / PEDESTAL**2),
+                               np.ones_like(narrow)], axis=2) * weight[:, :, None]
+            normal = np.einsum("mpa,mpb->mab", design, design)
+            values = np.einsum("mab,mpb,mp->ma", np.linalg.pinv(normal, rcond=1e-9, hermitian=True), design, data)
+            left = data - np.einsum("mpa,ma->mp", design, values)
+            height = np.where(values[:, 0] > 0.5 * peak, values[:, 0], peak)
+            last, a, b = (a, b), np.clip(a + values[:, 1] / height, -1, 1), np.clip(b + values[:, 2] / height, -1, 1)
+        left = np.sqrt((left**2).sum(axis=1) / np.maximum(weight.sum(axis=1), 1))
+        good = (left < 1.5 * noise + FITS * height) & (height < 2 * peak)
+        height = np.minimum(height, (here + noise) / np.exp(-0.5 * self._form(*last)))
+        x, y = column + np.where(good, last[0], dx), row + np.where(good, last[1], dy)
+        return x, y, np.where(good, height, peak)
 
     def _remove(self, work, rows, x, y, peak):
         ny, nx = work.shape[1:]
@@ -190,8 +233,12 @@ class _Kernel:
             ys = np.arange(max(0, j - self.reach), min(ny, j + self.reach + 1))
             xs = np.arange(max(0, i - self.reach), min(nx, i + self.reach + 1))
             dy, dx = ys[:, None] - b, xs[None] - a
-            form = self.inverse[0, 0] * dx**2 + self.inverse[1, 1] * dy**2 + 2 * self.inverse[0, 1] * dx * dy
+            form = self._form(dx, dy)
             work[row, ys[0]:ys[-1] + 1, xs[0]:xs[-1] + 1] -= (height * np.exp(-0.5 * form)).astype(np.float32)
+
+    def _form(self, dx, dy):
+        """The beam's exponent at an offset in pixels."""
+        return self.inverse[0, 0] * dx**2 + self.inverse[1, 1] * dy**2 + 2 * self.inverse[0, 1] * dx * dy
 
 
 def _parabola(stack, number, y, x, axis):
