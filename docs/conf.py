@@ -43,3 +43,5 @@ plot_include_source = True
 html_theme = "pydata_sphinx_theme"
 html_title = f"halopy {release}"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+# Outside the reference all pages are on one level: the column on the left would be empty.
+html_sidebars = {"*": []}

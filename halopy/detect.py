@@ -184,7 +184,7 @@ class Detector(Model):
         inside = _on_image(image, targets["position"])
         usable = inside & np.isfinite(probability)
 
-        controls = self._controls(image, targets["position"][inside], rng)
+        controls = self.control_positions(image, targets["position"][inside], rng=rng)
         p_value = np.full(len(targets), np.nan)
         n_controls, zeros = 0, 0.0
         if len(controls):
@@ -224,10 +224,26 @@ class Detector(Model):
                                for c, ok in zip(coverage, usable, strict=True)]
         return detections
 
-    def _controls(self, image, targets, rng):
-        """Draw control positions, uniformly over the pixels around which there is enough data."""
+    def control_positions(self, image, targets=(), *, n=None, rng=None):
+        """Draw control positions, uniformly over the pixels around which there is enough data.
+
+        Parameters
+        ----------
+        image : ClusterImage
+        targets : `~astropy.coordinates.SkyCoord`, optional
+            Positions to keep away from.
+        n : int, optional
+            How many, default ``n_controls``; fewer where they would overlap.
+        rng : int or `~numpy.random.Generator`, optional
+            Seed or generator.
+
+        Returns
+        -------
+        `~astropy.coordinates.SkyCoord`
+        """
         from scipy.ndimage import uniform_filter
 
+        rng = np.random.default_rng(rng)
         scale = image.pixel_scale
         fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / scale).to_value(u.one))
         # A control needs data over half of a region of twelve beams, and its own pixel.
@@ -242,7 +258,7 @@ class Detector(Model):
                 rows, columns = np.ogrid[:image.shape[0], :image.shape[1]]
                 allowed[ys, xs] &= np.hypot(rows[ys] - b, columns[:, xs] - a) > reach
         places = np.flatnonzero(allowed)
-        n = min(self.n_controls, int(places.size / (2 * fwhm) ** 2))
+        n = min(self.n_controls if n is None else n, int(places.size / (2 * fwhm) ** 2))
         if n == 0:
             return SkyCoord([], [], unit="deg")
         y, x = np.divmod(rng.choice(places, n, replace=False), image.shape[1])

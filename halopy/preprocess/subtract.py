@@ -174,10 +174,10 @@ class _Kernel:
             amplitude = oaconvolve(work[active], kernel, mode="same", axes=(1, 2))
             amplitude[~valid[active]] = 0
             if noise is None:
-                noise = np.array([_scatter(a[v]) for a, v in zip(amplitude, valid, strict=True)])
+                noise = np.array([_scatter(a[v], s[v]) for a, s, v in zip(amplitude, stack, valid, strict=True)])
             peaks = (amplitude == maximum_filter(amplitude, (1, window, window)))
             peaks &= amplitude > threshold * np.maximum(noise[active], np.finfo(np.float32).tiny)[:, None, None]
-            number, y, x = np.nonzero(peaks)
+            number, y, x = np.nonzero(_first(peaks))
             if number.size == 0:
                 break
             rows = active[number]
@@ -241,6 +241,16 @@ class _Kernel:
         return self.inverse[0, 0] * dx**2 + self.inverse[1, 1] * dy**2 + 2 * self.inverse[0, 1] * dx * dy
 
 
+def _first(peaks):
+    """Of neighbouring pixels that are equal maxima, as of a source right between them, keep one."""
+    kept = peaks.copy()
+    kept[:, :, 1:] &= ~peaks[:, :, :-1]
+    kept[:, 1:] &= ~peaks[:, :-1]
+    kept[:, 1:, 1:] &= ~peaks[:, :-1, :-1]
+    kept[:, 1:, :-1] &= ~peaks[:, :-1, 1:]
+    return kept
+
+
 def _parabola(stack, number, y, x, axis):
     """Sub-pixel offset of a maximum from the parabola through it and its two neighbours."""
     length = stack.shape[axis]
@@ -255,8 +265,12 @@ def _parabola(stack, number, y, x, axis):
     return np.clip(offset, -0.5, 0.5)
 
 
-def _scatter(values):
-    """Scaled median absolute deviation; of the non-zero values where most are exactly zero."""
-    if values.size and np.median(np.abs(values)) == 0:
-        values = values[values != 0]
-    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
+def _scatter(amplitude, pixels):
+    """Scaled median absolute deviation of the filtered map, and no less than a clipped image can hold.
+
+    An image clipped at 3 sigma has no noise left, but its faintest pixel lies at 3 sigma.
+    """
+    if amplitude.size == 0 or not pixels.any():
+        return 0.0
+    scatter = 1.4826 * float(np.median(np.abs(amplitude - np.median(amplitude))))
+    return max(scatter, float(np.abs(pixels[pixels != 0]).min()) / 3)
