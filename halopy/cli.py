@@ -232,15 +232,18 @@ def _search(paths, detector, folder, *, read, targets, seed, quiet):
     found.detections.meta.update(detector=repr(detector), seed=seed, images=searched,
                                  search="blind" if targets is None else f"{len(targets)} targets")
     written = write_detections(found.detections, folder)
+    for number, image in enumerate(found.significance, 1):
+        path = folder / ("significance.fits" if len(found.significance) == 1 else f"significance-{number}.fits")
+        image.write(path, overwrite=True)
+        written[path.stem] = path
     for failure in found.failures:
         print(f"error: {failure}", file=sys.stderr)
-    if not quiet:
-        print(candidates_text(found.detections), flush=True)
-    # The tables are safe before the pictures are drawn.
+    # The tables are safe before the pictures are drawn, and all is before a reader may close the pipe.
     page = folder / "index.html"
     write_page(page, found.detections, images=found.images, cutouts=found.cutouts, residuals=found.residuals,
                progress=_bar("pictures", quiet))
     if not quiet:
+        print(candidates_text(found.detections))
         print(f"\n{page}: the page to look at\n" + "\n".join(str(path) for path in written.values()))
     partly = found.failures or "error" in texts(found.detections, "status")
     return EXIT["partly"] if partly else EXIT["ok"]

@@ -108,21 +108,43 @@ class Detector(Model):
             One row per target, in the order of the targets; see `halopy.io.detections.COLUMNS`.
             What is not known is masked, and ``status`` says why.
         """
+        if targets is None:
+            return self.search(image, rng=rng)[0]
         rng = np.random.default_rng(rng)
         self._check()
-        blind = targets is None
-        targets = _no_targets() if blind else _as_targets(targets)
+        targets = _as_targets(targets)
         try:
             image = self.prepare(image)
         except HaloInputError as error:
-            if error.keyword == "beam" or blind:
+            if error.keyword in ("beam", "BUNIT") or not isinstance(image, ClusterImage):
                 raise
-            return self._finish(blank_detections(targets["name"], targets["position"], image=image.name,
-                                                 status="unusable"), targets, image, error=str(error))
-        if blind:
-            targets = self._candidates(image)
-        detections = self._score(image, targets, rng, blind)
-        return self._finish(detections, targets, image)
+            blank = blank_detections(targets["name"], targets["position"], image=image.name, status="unusable")
+            return self._finish(blank, targets, image, error=str(error))
+        return self._finish(self._score(image, targets, rng, blind=False), targets, image)
+
+    def search(self, image, *, rng=None):
+        """Search a whole image.
+
+        Parameters
+        ----------
+        image : ClusterImage
+        rng : int or `~numpy.random.Generator`, optional
+            Seed or generator.
+
+        Returns
+        -------
+        detections : `~astropy.table.QTable`
+            One row per maximum of the significance map above ``min_snr``, the highest first. They
+            are named after their positions and have no p-value.
+        significance : ClusterImage
+            The signal-to-noise ratio of the best halo at every pixel.
+        """
+        rng = np.random.default_rng(rng)
+        self._check()
+        image = self.prepare(image)
+        significance = self._filter().significance(image)
+        targets = self._candidates(image, significance)
+        return self._finish(self._score(image, targets, rng, blind=True), targets, image), significance
 
     def prepare(self, image):
         """Return the image in Jy/beam with an rms map, as it is scored."""
@@ -144,10 +166,6 @@ class Detector(Model):
     def residuals(self, cutouts):
         """Return cutouts without compact sources, as the fluxes are measured."""
         return self._filter().residual(cutouts)
-
-    def significance(self, image):
-        """Return the signal-to-noise ratio of the best halo at every pixel, a dimensionless ClusterImage."""
-        return self._filter().significance(self.prepare(image))
 
     def _check(self):
         if not (isinstance(self.n_controls, (int, np.integer)) and self.n_controls >= 0):
@@ -265,10 +283,10 @@ class Detector(Model):
         jitter = rng.uniform(-0.5, 0.5, (2, n))
         return image.wcs.pixel_to_world(x + jitter[0], y + jitter[1]).icrs
 
-    def _candidates(self, image):
+    def _candidates(self, image, significance):
         """Positions of the maxima of the significance map."""
         fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / image.pixel_scale).to_value(u.one))
-        x, y, _ = _maxima(self._filter().significance(image), threshold=self.min_snr, separation=4 * fwhm,
+        x, y, _ = _maxima(significance, threshold=self.min_snr, separation=4 * fwhm,
                          most=self.max_candidates)
         if len(x) == 0:
             return _no_targets()

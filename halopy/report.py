@@ -23,6 +23,7 @@ __all__ = ["FLAGS", "write_page"]
 MAX_MAPS = 12
 
 FLAGS = {
+    "blind": "found by searching the whole image for its score, and therefore without a p-value",
     "beam-from-survey": "the file gives no beam (or one that contradicts the survey); the survey's beam was used",
     "beam-from-text": "the beam stood in the header as text, not as a number",
     "checksum-mismatch": "the file's own checksum does not match its content",
@@ -31,6 +32,7 @@ FLAGS = {
     "few-controls": "few control positions fit into the image: the smallest possible p-value is large",
     "frequency-from-survey": "the file gives no frequency (or one that contradicts the survey); the survey's was used",
     "no-controls": "no control position fits into the image: there is no p-value",
+    "no-p-value": "the control positions are almost empty, as in a clipped image: there is no p-value",
     "not-verifiable": "the file's checksum could not be verified",
     "partial": "part of the cutout holds no data",
     "unit-assumed": "the file gives no unit; Jy/beam was assumed",

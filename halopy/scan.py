@@ -33,6 +33,8 @@ class Scan:
         One entry per row: a CutoutSet of one row, or None.
     failures : list of str
         What went wrong, one line each.
+    significance : list of ClusterImage
+        Of a blind search: the significance map of each image.
     """
 
     detections: QTable
@@ -40,6 +42,7 @@ class Scan:
     cutouts: list
     residuals: list
     failures: list
+    significance: list = dataclasses.field(default_factory=list)
 
     def __repr__(self):
         return f"<Scan of {len(self.images)} images, {len(self.detections)} rows, {len(self.failures)} failures>"
@@ -81,7 +84,7 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
     if not paths or (targets is not None and len(targets) == 0):
         raise HaloInputError("a search needs at least one image, and a list of targets that is not empty",
                              hint="no targets at all: a blind search")
-    tables, pictures, images, failures, names = [], [], [], [], set()
+    tables, pictures, images, failures, maps, names = [], [], [], [], [], set()
     covered = np.zeros(0 if targets is None else len(targets), dtype=bool)
     for path in progress(paths) if progress is not None else paths:
         try:
@@ -89,7 +92,12 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
             image = image.replace(name=_unused(image.name or Path(path).name, names))
             rows = None if targets is None else _inside(image, targets["position"])
             if rows is None or len(rows):
-                table = detector(image, None if rows is None else targets[rows], rng=rng)
+                image = _prepared(detector, image)
+                if rows is None and hasattr(detector, "search"):
+                    table, significance = detector.search(image, rng=rng)
+                    maps.append(significance)
+                else:
+                    table = detector(image, None if rows is None else targets[rows], rng=rng)
                 pictures += _pictures(detector, image, table)
                 tables.append(table)
             if rows is not None:
@@ -113,7 +121,8 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
                 table[column] = missing[column]
         tables.append(table)
         pictures += [(None, None)] * len(missing)
-    return Scan(_stack(tables), images, [c for c, _ in pictures], [r for _, r in pictures], failures)
+    return Scan(_stack(tables), images, [c for c, _ in pictures], [r for _, r in pictures], failures,
+                maps)
 
 
 def one_line(error, path=None):
@@ -121,6 +130,14 @@ def one_line(error, path=None):
     known = isinstance(error, (HaloInputError, UnknownModelError, NotFittedError, PluginError))
     text = printable(str(error)) if known else f"{type(error).__name__}: {printable(str(error))}"
     return text if path is None or getattr(error, "path", None) is not None else f"{printable(str(path))}: {text}"
+
+
+def _prepared(detector, image):
+    """The image with its noise, so that it is measured once; as it is where it has none (the detector says so)."""
+    try:
+        return detector.prepare(image)
+    except (AttributeError, HaloInputError):
+        return image
 
 
 def _inside(image, position):

@@ -37,7 +37,7 @@ def test_four_fifths_of_the_flux_lie_within_three_radii():
 
 
 def test_the_profile_is_exponential_outside_the_beam():
-    """I(r) = S / (2 pi r_e^2) exp(-r / r_e); a beam of variance s^2 multiplies its far wing by exp(s^2 / (2 r_e^2)) ~ 1."""
+    """I(r) = S / (2 pi r_e^2) exp(-r / r_e) once the beam is far smaller than r_e."""
     beam, radius = Beam(80 * u.arcsec), 25
     halo = exponential_halo(beam, PIXEL, (401, 401), radius * PIXEL)
     r = np.arange(20, 120, 10)

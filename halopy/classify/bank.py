@@ -19,6 +19,8 @@ MIN_SUPPORT = 0.5
 """Fraction of a template's support that must hold data."""
 REFINE, CLIMB = 12, 20
 """How many pixels a measured centre may lie beyond those searched, and the longest climb to it."""
+FINE = 4
+"""Radii per octave that are measured."""
 EXCESS_RADIUS = 1.0
 """The excess scatter is measured with templates up to this many beams: for wider ones a cutout
 holds too few independent places, and the halo itself fills too many of them."""
@@ -57,12 +59,16 @@ class Bank:
         self.radii = np.array(radii, dtype=float)
         self.fwhm = float((np.sqrt(beam.major * beam.minor) / scale).to_value(u.one))
         self.beam_area = beam.area_pixels(scale)
-        whole = [self._whole(radius) for radius in self.radii]
+        octaves = np.log2(self.radii.max() / self.radii.min())
+        fine = np.geomspace(self.radii.min(), self.radii.max(), int(np.ceil(FINE * octaves)) + 1)
+        self.fine = np.unique(np.round(np.concatenate([self.radii, fine]), 6))
+        every = np.concatenate([self.radii, self.fine])
+        whole = [self._whole(radius) for radius in every]
         self.noise, self.power, self.size = (np.array(column) for column in zip(*whole, strict=True))
         self.reach = int(slack * self.radii.max() * self.fwhm) + REFINE
         # A template elsewhere is another window of a larger one: centres differ by whole pixels.
         larger = tuple(n + 2 * self.reach for n in shape)
-        self.large = [template(beam, scale, radius, larger) for radius in self.radii]
+        self.large = [template(beam, scale, radius, larger) for radius in every]
         rows = [(k, dx, dy) for k, radius in enumerate(self.radii)
                 for dx, dy in _offsets(slack * radius * self.fwhm, radius * self.fwhm / 3)]
         self.which, self.dx, self.dy = np.array(rows).T
@@ -118,7 +124,7 @@ class Bank:
         return np.where(usable, signal / noise, -np.inf), mean, power, noise
 
     def measure(self, fit, best, sources, leftover):
-        """Measure the halo of each cutout: from the best centre uphill, with the best radius there.
+        """Measure the halo of each cutout: from the best centre uphill, averaged over the radii that fit there.
 
         Parameters
         ----------
@@ -139,21 +145,46 @@ class Bank:
         result = {name: np.full(len(best), np.nan) for name in names}
         for row, index in enumerate(best):
             part = fit[[row]]
-            k, dx, dy, score = self._uphill(part, int(self.dx[index]), int(self.dy[index]))
+            _, dx, dy, score = self._uphill(part, int(self.dx[index]), int(self.dy[index]))
             if not np.isfinite(score):
                 continue
-            halo, support = self._templates([k], [dx], [dy])
-            _, mean, power, noise = (values[0] for values in self._fit(part, halo, support, np.array([k])))
-            response = np.where(support[0] > 0, halo[0] - mean, 0.0) * part.weight[0] / power
-            radius = self.radii[k]
-            left, compact, compact_err = self._sources(sources[sources[:, 0] == row], leftover, response, radius, dx, dy)
-            values = (radius * self.fwhm * self.scale.to_value(u.arcsec), dx, dy,
-                      FLUX_WITHIN_3RE * (response * part.offset[0]).sum(),
-                      FLUX_WITHIN_3RE * float(part.rms[0] * noise[0] / power[0]), FLUX_WITHIN_3RE * left, compact,
-                      compact_err)
+            weights, flux, noise, response = self._radii(part, dx, dy)
+            radius = np.exp(weights @ np.log(self.fine))
+            best_flux = weights @ flux
+            # The radius is uncertain too: its part of the error is the scatter of the flux over the radii.
+            noise = np.sqrt(weights @ (noise**2 + (flux - best_flux) ** 2))
+            own = sources[sources[:, 0] == row]
+            left, compact, compact_err = self._sources(own, leftover, weights @ response, radius, dx, dy)
+            values = (radius * self.fwhm * self.scale.to_value(u.arcsec), dx, dy, FLUX_WITHIN_3RE * best_flux,
+                      FLUX_WITHIN_3RE * noise, FLUX_WITHIN_3RE * left, compact, compact_err)
             for name, value in zip(names, values, strict=True):
                 result[name][row] = value
         return result
+
+    def _radii(self, part, dx, dy):
+        """Fit every radius at one centre; return weights that sum to 1, fluxes, their noise, and responses.
+
+        Pixels count in full here, not compressed. A radius is weighted by exp(Δ/2), where Δ is what it
+        takes off the sum of squares over the widest support, less what it would take off noise, in units
+        of the latter: the S/N that is best for the search would prefer a sharper template, because
+        noise is correlated.
+        """
+        which = len(self.radii) + np.arange(len(self.fine))
+        halo, support = self._templates(which, np.full(len(which), dx), np.full(len(which), dy))
+        plain = part[:]
+        plain.pixels = part.offset / part.rms[:, None]
+        plain.excess = np.full((1, which[-1] + 1), part.excess.max())
+        widest = np.broadcast_to(support.max(axis=0), support.shape)
+        score, _, power, noise = (values[0] for values in self._fit(plain, halo, widest, which))
+        own_score, mean, own_power, own_noise = (values[0] for values in self._fit(plain, halo, support, which))
+        usable = np.isfinite(own_score) & np.isfinite(score)
+        chance = noise**2 / power
+        score = np.where(usable, score, 0)
+        gain = np.where(usable, (score * np.abs(score) - 1) * chance, -np.inf)
+        top = gain.argmax()
+        weights = np.exp((gain - gain[top]) / chance[top] / 2)
+        response = np.where(support > 0, halo - mean[:, None], 0.0) * part.weight[0] / own_power[:, None]
+        return weights / weights.sum(), response @ part.offset[0], part.rms[0] * own_noise / own_power, response
 
     def _uphill(self, part, dx, dy):
         """Climb from a centre to the best radius and centre near it; return (radius index, dx, dy, score)."""
