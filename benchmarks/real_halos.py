@@ -93,11 +93,11 @@ def measure(folder, name, seed):
     return records
 
 
-def matched(records, method, field):
+def matched(records, method):
     """Scores of the five controls of each halo field whose compact flux is nearest to the centre's."""
     kept = [r[method][1:][np.argsort(np.abs(r["compact"][1:] - r["compact"][0]), kind="stable")[:5]]
             for r in records if r["halo"]]
-    return np.concatenate(kept) if field is None else kept[field]
+    return np.concatenate(kept)
 
 
 def figures(records, method):
@@ -105,8 +105,8 @@ def figures(records, method):
     others = np.array([r[method][0] for r in records if not r["halo"]])
     sky = np.concatenate([r[method][1:] for r in records])
     values = {"AUC halo/control": auc(halos, sky), "recall at 1 % false positives": recall(halos, sky)}
-    values["AUC, controls matched in compact flux"] = auc(halos, matched(records, method, None)) if len(halos) else np.nan
-    values["AUC halo/non-halo"] = auc(halos, others) if len(others) else np.nan
+    values["AUC, controls matched in compact flux"] = auc(halos, matched(records, method))
+    values["AUC halo/non-halo"] = auc(halos, others)
     return values
 
 

@@ -33,7 +33,8 @@ def field(survey, rng, *, size=300, sources=True):
         number = rng.poisson(above * (size * scale.to_value(u.deg)) ** 2)
         flux = np.minimum(faintest * (1 - rng.uniform(size=number)) ** (-1 / 0.6), 1000 * rms)
         width = float((beam.major / scale).to_value(u.one))
-        for peak, x, y, kind in zip(flux, *rng.uniform(0, size - 1, (2, number)), rng.uniform(size=number), strict=True):
+        places, kinds = rng.uniform(0, size - 1, (2, number)), rng.uniform(size=number)
+        for peak, x, y, kind in zip(flux, *places, kinds, strict=True):
             if kind < 0.25:
                 dx, dy = rng.normal(0, 0.5 * width, 2)
                 sky += 0.5 * peak * beam_image(beam, scale, shape, x=x + dx, y=y + dy)

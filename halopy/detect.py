@@ -42,7 +42,7 @@ class Detector(Model):
     noise : NoiseEstimator, optional
         Default: ``NoiseEstimator()`` for an image without an rms map.
     cutout_maker : CutoutMaker, optional
-        Default: 96 × 96 pixels, three to a beam.
+        Default: 96 × 96 pixels, three to a beam, up to four where it is elongated.
     scaling : optional
         A step that is applied to the cutouts before the classifier sees them, such as
         `~halopy.SnrAsinh`. Default None.
@@ -161,7 +161,8 @@ class Detector(Model):
 
     def cutouts(self, image, targets):
         """Return the cutouts of targets (a table with ``position``, such as the detections) as they are scored."""
-        return self._maker()(self.prepare(image), targets)
+        image = self.prepare(image)
+        return self._maker(image)(image, targets)
 
     def residuals(self, cutouts):
         """Return cutouts without compact sources, as the fluxes are measured."""
@@ -177,16 +178,18 @@ class Detector(Model):
     def _model(self):
         if isinstance(self.classifier, Classifier):
             return self.classifier
-        cls = classifiers[self.classifier]
-        return classifiers.pretrained(self.classifier) if hasattr(cls, "pretrained") else classifiers.create(self.classifier)
+        ships_weights = hasattr(classifiers[self.classifier], "pretrained")
+        return (classifiers.pretrained if ships_weights else classifiers.create)(self.classifier)
 
     def _filter(self):
         """The matched filter that measures flux and size, whatever classifies."""
         model = self._model()
         return model if type(model) is classifiers["matched-filter"] else classifiers.create("matched-filter")
 
-    def _maker(self):
-        return self.cutout_maker or CutoutMaker(96, pixels_per_beam=3)
+    def _maker(self, image):
+        # Three pixels to the geometric mean of the axes leave an elongated beam too few across.
+        sampling = max(3.0, float(2.55 * np.sqrt(image.beam.major / image.beam.minor).to_value(u.one)))
+        return self.cutout_maker or CutoutMaker(96, pixels_per_beam=sampling)
 
     def _scores(self, model, cutouts, measured=None):
         """Probabilities of the classifier; a matched filter's own measurements are not made twice."""
@@ -196,7 +199,7 @@ class Detector(Model):
 
     def _score(self, image, targets, rng, blind):
         model, matched = self._model(), self._filter()
-        cutouts = self._maker()(image, QTable({"position": targets["position"]}))
+        cutouts = self._maker(image)(image, QTable({"position": targets["position"]}))
         measured = matched.measure(cutouts)
         probability = self._scores(model, cutouts, measured)
         inside = _on_image(image, targets["position"])
@@ -206,7 +209,7 @@ class Detector(Model):
         p_value = np.full(len(targets), np.nan)
         n_controls, zeros = 0, 0.0
         if len(controls):
-            control_cutouts = self._maker()(image, QTable({"position": controls}))
+            control_cutouts = self._maker(image)(image, QTable({"position": controls}))
             score = self._scores(model, control_cutouts)
             zeros = float(np.nanmean(control_cutouts.table["zeros"]))
             score = score[np.isfinite(score)]
@@ -266,7 +269,8 @@ class Detector(Model):
         fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / scale).to_value(u.one))
         # A control needs data over half of a region of twelve beams, and its own pixel.
         window = max(1, int(round(12 * fwhm)))
-        allowed = image.valid & (uniform_filter(image.valid.astype(np.float32), window, mode="constant") >= MIN_COVERAGE)
+        nearby = uniform_filter(image.valid.astype(np.float32), window, mode="constant")
+        allowed = image.valid & (nearby >= MIN_COVERAGE)
         if len(targets):
             x, y = image.wcs.world_to_pixel(targets)
             reach = self.exclusion * fwhm

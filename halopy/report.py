@@ -30,7 +30,7 @@ FLAGS = {
     "clipped": "faint pixels of the image are set to zero: its noise cannot be measured, S/N and flux are uncertain",
     "clipped-low": "the faintest pixels are set to zero; the noise was estimated from how many they are",
     "few-controls": "few control positions fit into the image: the smallest possible p-value is large",
-    "frequency-from-survey": "the file gives no frequency (or one that contradicts the survey); the survey's was used",
+    "frequency-from-survey": "the file's frequency contradicts the survey; the survey's was used",
     "no-controls": "no control position fits into the image: there is no p-value",
     "no-p-value": "the control positions are almost empty, as in a clipped image: there is no p-value",
     "not-verifiable": "the file's checksum could not be verified",
@@ -303,8 +303,9 @@ sorting aid: look at the pictures before you believe it.</dd>
 <dt>pictures</dt><dd>Left: the image on an asinh scale. Middle: divided by the local noise, contours at 3, 6, 12, …
 times the noise, dashed at −3. Right: the image after the compact sources were removed. Dashed circle: 3 rₑ about the
 position. Hatched ellipse: the beam (full width at half maximum). Grey: no data. North is up, east to the left.</dd>
-<dt>S/N, flux density</dt><dd>Of the extended emission, with statistical errors; the flux scale of the survey adds its
-own.</dd><dt>rₑ</dt><dd>e-folding radius of an exponential profile; kpc for the Planck 2018 cosmology.</dd></dl>{flags}
+<dt>flux density</dt><dd>Of the best-fitting exponential halo within 3 rₑ; the error holds the noise, the survey's flux
+scale and the removed compact sources.</dd>
+<dt>rₑ</dt><dd>e-folding radius of an exponential profile; kpc for the Planck 2018 cosmology.</dd></dl>{flags}
 </section>"""
 
 

@@ -19,7 +19,7 @@ MIN_SUPPORT = 0.5
 """Fraction of a template's support that must hold data."""
 REFINE, CLIMB = 12, 20
 """How many pixels a measured centre may lie beyond those searched, and the longest climb to it."""
-FINE = 4
+FINE = 8
 """Radii per octave that are measured."""
 EXCESS_RADIUS = 1.0
 """The excess scatter is measured with templates up to this many beams: for wider ones a cutout
@@ -148,7 +148,11 @@ class Bank:
             _, dx, dy, score = self._uphill(part, int(self.dx[index]), int(self.dy[index]))
             if not np.isfinite(score):
                 continue
-            weights, flux, noise, response = self._radii(part, dx, dy)
+            weights, flux, noise, response, halo = self._radii(part, dx, dy)
+            if part.excess.max() > 1:  # a bright halo is a part of the scatter over its own cutout
+                left = np.where(part.valid, part.offset - (weights * flux) @ halo, 0.0)
+                part.excess = self._excess(left / part.rms[:, None], part.valid)
+                weights, flux, noise, response, _ = self._radii(part, dx, dy)
             radius = np.exp(weights @ np.log(self.fine))
             best_flux = weights @ flux
             # The radius is uncertain too: its part of the error is the scatter of the flux over the radii.
@@ -162,7 +166,7 @@ class Bank:
         return result
 
     def _radii(self, part, dx, dy):
-        """Fit every radius at one centre; return weights that sum to 1, fluxes, their noise, and responses.
+        """Fit every radius at one centre; return weights that sum to 1, fluxes, their noise, responses, templates.
 
         Pixels count in full here, not compressed. A radius is weighted by exp(Δ/2), where Δ is what it
         takes off the sum of squares over the widest support, less what it would take off noise, in units
@@ -184,7 +188,8 @@ class Bank:
         top = gain.argmax()
         weights = np.exp((gain - gain[top]) / chance[top] / 2)
         response = np.where(support > 0, halo - mean[:, None], 0.0) * part.weight[0] / own_power[:, None]
-        return weights / weights.sum(), response @ part.offset[0], part.rms[0] * own_noise / own_power, response
+        noise = part.rms[0] * own_noise / own_power
+        return weights / weights.sum(), response @ part.offset[0], noise, response, halo
 
     def _uphill(self, part, dx, dy):
         """Climb from a centre to the best radius and centre near it; return (radius index, dx, dy, score)."""

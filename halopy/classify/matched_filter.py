@@ -160,6 +160,6 @@ class MatchedFilter(Classifier):
         radii = np.asarray(self.radii, dtype=float)
         if radii.ndim != 1 or radii.size == 0 or not (np.isfinite(radii) & (radii > 0)).all():
             raise HaloInputError("radii must be positive numbers of beams", found=self.radii)
-        if not (self.slack >= 0 and self.leftover >= 0 and self.soft > 0 and self.slope > 0):
-            raise HaloInputError("slack and leftover must not be negative, soft and slope must be positive",
-                                 found=(self.slack, self.leftover, self.soft, self.slope))
+        if not (self.slack >= 0 and self.leftover >= 0 and min(self.threshold, self.soft, self.slope) > 0):
+            raise HaloInputError("slack and leftover must not be negative, threshold, soft and slope must be positive",
+                                 found=(self.slack, self.leftover, self.threshold, self.soft, self.slope))
