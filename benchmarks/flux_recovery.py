@@ -29,7 +29,8 @@ def main():
     arguments = parser.parse_args()
     model = classifiers.create("matched-filter")
     print(f"{arguments.survey}, {FIELDS} fields of {POSITIONS}, seed {arguments.seed}")
-    print(f"{'field':8s}{'r_e / beam':>12s}{'ideal S/N':>11s}{'flux ratio':>24s}{'pull scatter':>24s}{'median S/N':>12s}")
+    heads = ("r_e / beam", 12), ("ideal S/N", 11), ("flux ratio", 24), ("pull scatter", 24), ("median S/N", 12)
+    print("field   " + "".join(f"{text:>{width}s}" for text, width in heads))
     for sources in (False, True):
         for radius in (0.5, 1.0, 2.0):
             for snr in (6, 12, 25):

@@ -195,7 +195,14 @@ class Detector(Model):
         """Probabilities of the classifier; a matched filter's own measurements are not made twice."""
         if type(model) is classifiers["matched-filter"] and self.scaling is None and measured is not None:
             return model.probability(measured["snr"])
-        return model.predict_proba(cutouts if self.scaling is None else self.scaling(cutouts))
+        if self.scaling is None:
+            return model.predict_proba(cutouts)
+        # A scaling may refuse what has no data and no rms: that is one target's fate, not all of theirs.
+        usable = np.isfinite(cutouts.data).any(axis=(1, 2)) & (u.Quantity(cutouts.table["rms"]).value > 0)
+        result = np.full(len(cutouts), np.nan)
+        if usable.any():
+            result[usable] = model.predict_proba(self.scaling(cutouts[usable]))
+        return result
 
     def _score(self, image, targets, rng, blind):
         model, matched = self._model(), self._filter()

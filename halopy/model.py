@@ -208,10 +208,12 @@ def _class_of(tree):
 
 
 def _text(value):
+    value = tuple(value) if isinstance(value, list) else value  # a file gives lists for tuples
     return f"{value.value:g} {value.unit}" if isinstance(value, u.Quantity) and value.isscalar else repr(value)
 
 
 def _same(a, b):
+    a, b = (tuple(value) if isinstance(value, list) else value for value in (a, b))
     try:
         return bool(np.all(a == b)) and type(a) is type(b)
     except (ValueError, TypeError, u.UnitsError):

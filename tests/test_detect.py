@@ -53,6 +53,11 @@ def text(table):
     return stream.getvalue()
 
 
+def plain(column):
+    """The numbers of a column or cell without masks, NaN where masked, in their unit."""
+    return np.asarray(getattr(column, "unmasked", column))
+
+
 def masked(table, name):
     return np.broadcast_to(getattr(table[name], "mask", False), len(table))
 
@@ -77,25 +82,27 @@ def test_one_row_per_target_in_their_order():
 
 
 def test_the_halo_is_measured():
-    row = quick()(FIELD, targets(), rng=1)[1]
+    table = quick()(FIELD, targets(), rng=1)
+    row = {name: plain(table[name])[1] for name in MEASURED}
     assert row["probability"] > 0.9
     assert row["p_value"] == pytest.approx(1 / 61)
-    assert abs(row["flux"] - FLUX_WITHIN_3RE * HALO[2] * u.Jy) < 3 * row["flux_err"]
+    assert abs(row["flux"] - 1000 * FLUX_WITHIN_3RE * HALO[2]) < 3 * row["flux_err"]
     # 10 % of the flux scale where no survey is named
     assert row["flux_err"] > 0.09 * row["flux"]
-    assert row["r_e"].to_value(u.arcsec) == pytest.approx(1.5 * FWHM * 40, rel=0.2)
-    assert np.hypot(row["offset_east"], row["offset_north"]) < 60 * u.arcsec
-    assert row["rms"].to_value(u.Jy / u.beam) == pytest.approx(RMS, rel=0.1)
-    assert row["rms_method"] == "map" and row["frequency"] == 200 * u.MHz and row["coverage"] == 1
+    assert row["r_e"] == pytest.approx(1.5 * FWHM * 40, rel=0.2)
+    assert np.hypot(row["offset_east"], row["offset_north"]) < 60
+    assert row["rms"] == pytest.approx(RMS, rel=0.1)
+    assert row["coverage"] == 1
+    assert table["rms_method"][1] == "map" and table["frequency"][1] == 200 * u.MHz
 
 
 def test_offsets_point_from_the_target_to_the_halo():
     """The target lies two beams west and one beam south of the halo."""
     place = (HALO[0] + 2 * FWHM, HALO[1] - FWHM)
-    row = quick(MatchedFilter(radii=(1.0, 1.5, 2.0), slack=2.0))(FIELD, targets(places=[place]), rng=1)[0]
-    beam = FWHM * PIXEL
-    assert row["offset_east"] == pytest.approx(2 * beam, abs=0.5 * beam)
-    assert row["offset_north"] == pytest.approx(beam, abs=0.5 * beam)
+    table = quick(MatchedFilter(radii=(1.0, 1.5, 2.0), slack=2.0))(FIELD, targets(places=[place]), rng=1)
+    beam = FWHM * PIXEL.to_value(u.arcsec)
+    assert plain(table["offset_east"])[0] == pytest.approx(2 * beam, abs=0.5 * beam)
+    assert plain(table["offset_north"])[0] == pytest.approx(beam, abs=0.5 * beam)
 
 
 def test_the_flux_scale_of_the_survey():
@@ -105,8 +112,8 @@ def test_the_flux_scale_of_the_survey():
 
 
 def test_targets_in_any_form():
-    columns = {"redshift": [0.1, 0.2, 0.3], "label": ["halo", "none", "relic"], "m500": [1, 2, 3] * u.Unit("1e14 solMass"),
-               "own": [7, 8, 9]}
+    columns = {"redshift": [0.1, 0.2, 0.3], "label": ["halo", "none", "relic"],
+               "m500": [1, 2, 3] * u.Unit("1e14 solMass"), "own": [7, 8, 9]}
     wanted = targets(**columns)
     table = quick()(FIELD, wanted, rng=1)
     for name in columns:
@@ -119,10 +126,11 @@ def test_targets_in_any_form():
     sky = quick()(FIELD, wanted["position"], rng=1)
     np.testing.assert_array_equal(sky["p_value"], table["p_value"])
     one = quick()(FIELD, wanted["position"][1], rng=1)
-    assert len(one) == 1 and one["name"][0].startswith("00h14m")
+    assert len(one) == 1 and one["name"][0].startswith("00h13m")
     galactic = quick()(FIELD, wanted["position"].galactic, rng=1)
     np.testing.assert_allclose(galactic["probability"], table["probability"], rtol=1e-3)
-    assert len(quick()(FIELD, wanted[:0], rng=1)) == 0
+    with pytest.raises(HaloInputError, match="no rows"):
+        quick()(FIELD, wanted[:0], rng=1)
 
 
 def test_the_table_goes_to_files_and_back(tmp_path):
@@ -138,9 +146,9 @@ def test_the_table_goes_to_files_and_back(tmp_path):
 
 
 def test_nothing_that_is_given_is_changed():
-    image, wanted = a_field((100, 100), rng=2), targets(places=[(50.0, 50.0)])
+    image, wanted = a_field((100, 100), rng=2), targets(places=[(110.0, 120.0)])
     before, columns = image.data.tobytes(), text(wanted)
-    detector = quick(scaling=SnrAsinh())
+    detector = quick(CentreOfCutout(), scaling=SnrAsinh())
     shown = repr(detector)
     detector(image, wanted, rng=np.random.default_rng(1))
     assert image.data.tobytes() == before and image.rms is None and "rms_method" not in image.meta
@@ -173,12 +181,13 @@ def test_p_values_of_blank_sky_are_uniform():
         sources = list(zip(*rng.uniform(0, 300, (2, 60)), rng.pareto(1.5, 60) * 5 * RMS, strict=True))
         image = a_field((300, 300), rng=rng, sources=sources).replace(rms=RMS)
         table = detector(image, detector.control_positions(image, n=40, rng=rng), rng=rng)
-        assert (table["n_controls"] == 199).all()
-        p.extend(table["p_value"])
-    p = np.array(p)
-    assert len(p) == 320 and p.min() >= 1 / 200 and p.max() <= 1
+        assert (table["n_controls"] >= 195).all()
+        p.extend(plain(table["p_value"])[~masked(table, "p_value")])
+    p, n = np.array(p), len(p)
+    # At the very edge more than half of a filter may have no data.
+    assert n > 310 and p.min() >= 1 / 200 and p.max() <= 1
     for x in (0.05, 0.1, 0.5):
-        low, high = (320 * x + np.sqrt(1 + 40 / 199) * (binom.ppf(q, 320, x) - 320 * x) for q in (0.005, 0.995))
+        low, high = (n * x + np.sqrt(1 + 40 / 199) * (binom.ppf(q, n, x) - n * x) for q in (0.005, 0.995))
         assert low <= (p <= x).sum() <= high
 
 
@@ -269,17 +278,17 @@ def test_a_clipped_image_has_no_p_values():
     assert list(table["status"]) == ["ok"] * 3 and not masked(table, "probability").any()
     assert masked(table, "p_value").all() and (table["n_controls"] == 60).all()
     assert all({"clipped", "no-p-value"} <= set(flags.split()) for flags in table["flags"])
-    assert table["rms"].to_value(u.Jy / u.beam) == pytest.approx(RMS, rel=0.03)
+    assert plain(table["rms"]) == pytest.approx(RMS, rel=0.03)
     assert (table["rms_method"] == "clip-edge").all()
     assert table["snr"].argmax() == 1 and table["snr"][1] > 5
 
 
 def test_an_rms_that_is_given_is_used():
     table = quick()(FIELD.replace(rms=2 * RMS), targets(), rng=1)
-    assert table["rms"].to_value(u.Jy / u.beam) == pytest.approx(2 * RMS)
+    assert plain(table["rms"]) == pytest.approx(2 * RMS)
     assert (table["rms_method"] == "given").all()
     measured = quick(noise=NoiseEstimator("clipped"))(FIELD.replace(rms=2 * RMS), targets(), rng=1)
-    assert measured["rms"].to_value(u.Jy / u.beam) == pytest.approx(RMS, rel=0.05)
+    assert plain(measured["rms"]) == pytest.approx(RMS, rel=0.05)
     assert (measured["rms_method"] == "clipped").all()
 
 
@@ -318,7 +327,7 @@ def test_a_unit_that_says_nothing(image, where):
 
 def test_without_a_beam_nothing_is_detected():
     for where in (None, targets()):
-        with pytest.raises(HaloInputError, match=r"field.fits: detection needs the beam .*try: read it with beam=Beam\("):
+        with pytest.raises(HaloInputError, match=r"field.fits: detection needs the beam .*beam=Beam\("):
             quick()(FIELD.replace(beam=None), where)
 
 
@@ -331,7 +340,8 @@ def test_a_blind_search_finds_the_halo():
     assert len(table) == 1
     found = FIELD.wcs.pixel_to_world(*HALO[:2])
     assert table["position"][0].separation(found) < FWHM * PIXEL
-    assert table["name"][0].startswith("J0014") and table["name"][0][7] == "-"
+    ra = found.ra.to_string(u.hour, sep="", precision=0, pad=True)
+    assert table["name"][0].startswith(f"J{ra[:4]}") and table["name"][0][7:10] == "-30"
     assert masked(table, "p_value").all() and "blind" in table["flags"][0].split()
     assert significance.shape == FIELD.shape and significance.unit == u.dimensionless_unscaled
     assert np.nanmax(significance.data) > 5
@@ -396,8 +406,23 @@ def test_a_third_partys_classifier(scaling):
     np.testing.assert_allclose(table["snr"], by_filter["snr"])
 
 
+@pytest.mark.parametrize("scaling", [None, SnrAsinh(), LogMinMax()], ids=repr)
+def test_one_bad_target_does_not_spoil_the_others(scaling):
+    places = [*PLACES, (-500.0, 50.0)]
+    table = quick(CentreOfCutout(), scaling=scaling)(FIELD, targets(places=places), rng=1)
+    assert list(table["status"]) == ["ok"] * 3 + ["outside"]
+    alone = quick(CentreOfCutout(), scaling=scaling)(FIELD, targets(), rng=1)
+    np.testing.assert_array_equal(plain(table["probability"])[:3], plain(alone["probability"]))
+
+
+def test_a_matched_filter_wants_pixels_as_they_are():
+    with pytest.raises(HaloInputError, match="rms must be in a unit like the pixels', '' .*not scaled"):
+        quick(scaling=SnrAsinh())(FIELD, targets())
+
+
 @pytest.mark.parametrize("detector", [
-    Detector("matched-filter", n_controls=60), quick(), quick(scaling=SnrAsinh(), noise=NoiseEstimator("clipped", sigma=2.5)),
+    Detector("matched-filter", n_controls=5), quick(),
+    quick(CentreOfCutout(), scaling=SnrAsinh(), noise=NoiseEstimator("clipped", sigma=2.5)),
     quick(CentreOfCutout(gain=2.0), scaling=LogMinMax(dynamic_range=100)),
     quick(noise=NoiseEstimator(box=40 * u.arcmin), exclusion=4.0, min_snr=6.0, max_candidates=5),
 ], ids=repr)
@@ -414,7 +439,7 @@ def test_a_detector_is_saved_whole(detector):
 def test_a_file_with_an_unknown_step(monkeypatch):
     quick(CentreOfCutout()).save("detector.safetensors")
     monkeypatch.delitem(Step._known, "CentreOfCutout")
-    with pytest.raises(HaloInputError, match="detector.safetensors: .*a step that is not known.*'CentreOfCutout'.*import the"):
+    with pytest.raises(HaloInputError, match="detector.safe.*a step that is not known.*'CentreOfCutout'.*import the"):
         Detector.load("detector.safetensors")
 
 

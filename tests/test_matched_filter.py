@@ -145,10 +145,10 @@ def test_flux_and_error_of_halos_of_unknown_size(r_e):
 
 def test_a_bright_halo_is_measured_well():
     """Of 100 sigma: flux and size to a few % and the centre to a third of a beam; soft pixels do not bias them."""
-    for r_e in (1.0, 1.7, 3.0):
+    for r_e in (1.0, 1.7, 2.5):
         flux = flux_of(100, r_e)
-        shape = (128, 128)
-        data = noise(6, shape=shape) + flux * halo(r_e, shape=shape, x=63.5 + 2, y=63.5 - 3)
+        shape = (96, 96)
+        data = noise(6, shape=shape) + flux * halo(r_e, shape=shape, x=47.5 + 2, y=47.5 - 3)
         result = MatchedFilter(radii=RADII, threshold=1e9).measure(some_cutouts(data, beam=ROUND))
         assert result["flux"].to_value(u.Jy) == pytest.approx(FLUX_WITHIN_3RE * flux, rel=0.1)
         assert result["flux"].to_value(u.Jy).mean() == pytest.approx(FLUX_WITHIN_3RE * flux, rel=0.05)
@@ -224,7 +224,6 @@ def test_the_residual_is_what_is_measured():
 
 def test_contract():
     check_classifier("matched-filter")
-    check_classifier(MatchedFilter(radii=(0.5, 1.0), slack=0))
 
 
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=20))

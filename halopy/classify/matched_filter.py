@@ -138,6 +138,9 @@ class MatchedFilter(Classifier):
         residual, sources = find_compact(cutouts, threshold=self.threshold)
         rms = np.full(len(cutouts), np.nan)
         if "rms" in cutouts.table.colnames:
+            if not u.Quantity(cutouts.table["rms"]).unit.is_equivalent(cutouts.unit):
+                raise HaloInputError(f"the rms must be in a unit like the pixels', {str(cutouts.unit)!r}",
+                                     found=str(cutouts.table["rms"].unit), hint="cutouts that are not scaled")
             rms = np.array(u.Quantity(cutouts.table["rms"], cutouts.unit).value, dtype=float)
         for beam, scale, rows in beam_groups(cutouts):
             bank = bank_for(beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec), beam.pa.to_value(u.deg),
