@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -210,17 +211,24 @@ def _detect(arguments):
     folder = Path(arguments.output)
     if arguments.rms_map is not None and len(arguments.images) > 1:
         raise HaloInputError("--rms-map belongs to one image", found=f"{len(arguments.images)} images")
-    for name in ("index.html", *(f"detections.{ending}" for ending in ("ecsv", "vot", "fits", "reg"))):
-        if (folder / name).exists() and not arguments.overwrite:
-            raise HaloInputError("this file exists", path=folder / name, hint="--overwrite, or another folder")
+    results = [folder / name for name in ("index.html", *(f"detections.{e}" for e in ("ecsv", "vot", "fits", "reg")))]
+    for path in (*results, *_significance_maps(folder)):
+        if path.exists() and not arguments.overwrite:
+            raise HaloInputError("this file exists", path=path, hint="--overwrite, or another folder")
     keywords = _read_keywords(arguments)
     detector = _detector(arguments)
     targets = None if arguments.targets is None else read_targets(arguments.targets)
     return _search(arguments.images, detector, folder, read=lambda path: _read(path, keywords),
-                   targets=targets, seed=arguments.seed, quiet=arguments.quiet)
+                   targets=targets, seed=arguments.seed, quiet=arguments.quiet, stale=_significance_maps(folder))
 
 
-def _search(paths, detector, folder, *, read, targets, seed, quiet):
+def _significance_maps(folder):
+    """The maps that a search has left in a folder."""
+    return [path for path in sorted(folder.glob("significance*.fits"))
+            if re.fullmatch(r"significance(-\d+)?\.fits", path.name) and path.is_file()]
+
+
+def _search(paths, detector, folder, *, read, targets, seed, quiet, stale=()):
     from halopy.io.candidates import candidates_text, texts
     from halopy.io.detections import write_detections
     from halopy.report import write_page
@@ -236,6 +244,9 @@ def _search(paths, detector, folder, *, read, targets, seed, quiet):
         path = folder / ("significance.fits" if len(found.significance) == 1 else f"significance-{number}.fits")
         image.write(path, overwrite=True)
         written[path.stem] = path
+    # A map of the last search beside the tables of this one would be taken for a result.
+    for path in set(stale) - set(written.values()):
+        path.unlink(missing_ok=True)
     for failure in found.failures:
         print(f"error: {failure}", file=sys.stderr)
     # The tables are safe before the pictures are drawn, and all is before a reader may close the pipe.

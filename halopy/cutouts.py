@@ -32,7 +32,7 @@ class CutoutSet:
     table : `~astropy.table.QTable`, optional
         ``n`` rows. Columns that halopy knows: ``name``, ``position`` (SkyCoord), ``image``,
         ``x0``, ``y0`` (pixel of the image under pixel 0, 0), ``pixel_scale``, ``beam_major``,
-        ``beam_minor``, ``beam_pa``, ``frequency``, ``rms``, ``coverage``, ``label``, ``also``,
+        ``beam_minor``, ``beam_pa`` (from +y towards −x), ``frequency``, ``rms``, ``coverage``, ``label``, ``also``,
         ``grade``, ``group``; any other may stand beside them.
     unit : `~astropy.units.Unit`, optional
         Unit of the pixels, default dimensionless.
@@ -133,6 +133,60 @@ class CutoutSet:
             return tangent_wcs(known["position"], known["pixel_scale"], self.data.shape[1:])
         raise HaloInputError("these cutouts carry no WCS: they have neither a position and pixel scale nor a "
                              "place in an image", found=self.table.colnames)
+
+    def sky_offsets(self, x, y):
+        """Turn offsets in pixels from the cutouts' centres into offsets on the sky from their positions.
+
+        Parameters
+        ----------
+        x, y : array-like
+            ``(n,)`` pixels from the centre, ``(n - 1) / 2``, of each cutout.
+
+        Returns
+        -------
+        east, north : `~astropy.units.Quantity`
+            ``(n,)``, arcsec. A resampled cutout has its position at its centre, and north up. On an
+            image's own grid the image's WCS is followed, and the offset counts from the column
+            ``position``, which lies within half a pixel of the centre (from the centre itself
+            without such a column). NaN where x, y or the WCS is.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy import units as u
+        >>> from halopy import CutoutSet
+        >>> cutouts = CutoutSet(np.zeros((1, 64, 64)), {"pixel_scale": [30] * u.arcsec})
+        >>> [float(offset.value[0]) for offset in cutouts.sky_offsets([2.0], [1.0])]
+        [-60.0, 30.0]
+        """
+        x, y = (np.broadcast_to(np.asarray(offset, dtype=float), len(self)) for offset in (x, y))
+        scale = self.column("pixel_scale")
+        if "augmented_from" in self.table.colnames and len(self):
+            self.wcs(0)  # says why there is none
+        east, north = (np.array(u.Quantity(o * scale).to_value(u.arcsec)) for o in (-x, y))
+        for rows in self._own_grids():
+            wcs = self.wcs(rows[0])
+            shift = [np.asarray(self.table[name][rows], dtype=float) for name in ("x0", "y0")]
+            centre = [(n - 1) / 2 + s - s[0] for n, s in zip(self.data.shape[:0:-1], shift, strict=True)]
+            sky = wcs.pixel_to_world(centre[0] + x[rows], centre[1] + y[rows]).icrs
+            if "position" in self.table.colnames:
+                origin = SkyCoord(self.table["position"][rows]).icrs
+            else:
+                origin = wcs.pixel_to_world(*centre).icrs
+            east[rows], north[rows] = (o.to_value(u.arcsec) for o in origin.spherical_offsets_to(sky))
+        return east * u.arcsec, north * u.arcsec
+
+    def _own_grids(self):
+        """Yield the rows of each image whose own pixels they are."""
+        if not {"x0", "y0", "image"} <= set(self.table.colnames):
+            return
+        missing = np.any([np.broadcast_to(getattr(self.table[name], "mask", False), len(self))
+                          for name in ("x0", "y0", "image")], axis=0)
+        images = np.asarray(self.table["image"]).astype(str)
+        for name in self.meta.get("wcs", {}):
+            rows = np.flatnonzero((images == name) & ~missing)
+            if rows.size:
+                yield rows
 
     def split(self, *, by="group", test_fraction=0.25, rng=None):
         """Split into training and test sets that share no value of a column.

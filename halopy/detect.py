@@ -11,13 +11,15 @@ from astropy.table import MaskedColumn, QTable
 from astropy.utils.masked import Masked
 
 from halopy.classify.base import Classifier
-from halopy.errors import HaloInputError
+from halopy.errors import HaloInputError, UnusableImageError
 from halopy.image import ClusterImage
 from halopy.io.catalog import read_targets
 from halopy.io.detections import COLUMNS, blank_detections
 from halopy.model import Model
 from halopy.preprocess.cutout import CutoutMaker
 from halopy.preprocess.noise import NoiseEstimator
+from halopy.preprocess.project import SkyToPixel
+from halopy.preprocess.units import in_jansky_per_beam
 from halopy.registry import classifiers
 from halopy.survey import surveys
 
@@ -50,7 +52,8 @@ class Detector(Model):
         Control positions drawn in an image, default 250; fewer where they would overlap (two beams
         apart on average). Below 50 the flag ``few-controls`` is set.
     exclusion : float, optional
-        Controls keep this far from every target, in beams, default 8.
+        Controls keep this far from every target, in beams, default 8; down to a quarter of it where
+        there would be fewer than 50 otherwise.
     min_snr : float, optional
         Blind search: the lowest maximum of the significance map that is reported, default 5.
     max_candidates : int, optional
@@ -115,9 +118,7 @@ class Detector(Model):
         targets = _as_targets(targets)
         try:
             image = self.prepare(image)
-        except HaloInputError as error:
-            if error.keyword in ("beam", "BUNIT") or not isinstance(image, ClusterImage):
-                raise
+        except UnusableImageError as error:
             blank = blank_detections(targets["name"], targets["position"], image=image.name, status="unusable")
             return self._finish(blank, targets, image, error=str(error))
         return self._finish(self._score(image, targets, rng, blind=False), targets, image)
@@ -154,10 +155,9 @@ class Detector(Model):
         if image.beam is None:
             raise HaloInputError("detection needs the beam of the image", path=image.meta.get("path"), keyword="beam",
                                  hint="read it with beam=Beam(...) or survey=...")
-        image = _in_jansky_per_beam(image)
         if image.rms is None or self.noise is not None:
             image = (self.noise or NoiseEstimator())(image)
-        return image
+        return in_jansky_per_beam(image)
 
     def cutouts(self, image, targets):
         """Return the cutouts of targets (a table with ``position``, such as the detections) as they are scored."""
@@ -174,6 +174,9 @@ class Detector(Model):
         if not (self.exclusion >= 0 and self.max_candidates > 0 and np.isfinite(self.min_snr)):
             raise HaloInputError("exclusion must not be negative, max_candidates positive, min_snr finite",
                                  found=(self.exclusion, self.max_candidates, self.min_snr))
+        if self.scaling is not None and _is_matched_filter(self._model()):
+            raise HaloInputError("the matched filter takes no scaling: it needs pixels in units of flux",
+                                 found=repr(self.scaling), hint="scaling=None")
 
     def _model(self):
         if isinstance(self.classifier, Classifier):
@@ -184,73 +187,84 @@ class Detector(Model):
     def _filter(self):
         """The matched filter that measures flux and size, whatever classifies."""
         model = self._model()
-        return model if type(model) is classifiers["matched-filter"] else classifiers.create("matched-filter")
+        return model if _is_matched_filter(model) else classifiers.create("matched-filter")
 
     def _maker(self, image):
         # Three pixels to the geometric mean of the axes leave an elongated beam too few across.
         sampling = max(3.0, float(2.55 * np.sqrt(image.beam.major / image.beam.minor).to_value(u.one)))
         return self.cutout_maker or CutoutMaker(96, pixels_per_beam=sampling)
 
-    def _scores(self, model, cutouts, measured=None):
-        """Probabilities of the classifier; a matched filter's own measurements are not made twice."""
-        if type(model) is classifiers["matched-filter"] and self.scaling is None and measured is not None:
-            return model.probability(measured["snr"])
+    def _scores(self, model, cutouts):
+        """The probabilities, and what targets and controls are ranked by: the statistic, where a model has one."""
         if self.scaling is None:
-            return model.predict_proba(cutouts)
-        # A scaling may refuse what has no data and no rms: that is one target's fate, not all of theirs.
-        usable = np.isfinite(cutouts.data).any(axis=(1, 2)) & (u.Quantity(cutouts.table["rms"]).value > 0)
-        result = np.full(len(cutouts), np.nan)
+            usable = np.ones(len(cutouts), dtype=bool)
+        else:  # a scaling may refuse what has no data and no rms: that is one target's fate, not all of theirs
+            usable = np.isfinite(cutouts.data).any(axis=(1, 2)) & (u.Quantity(cutouts.table["rms"]).value > 0)
+        probability, rank = np.full((2, len(cutouts)), np.nan)
         if usable.any():
-            result[usable] = model.predict_proba(self.scaling(cutouts[usable]))
-        return result
+            scaled = cutouts[usable] if self.scaling is None else self.scaling(cutouts[usable])
+            probability[usable] = model.predict_proba(scaled)
+            # Probabilities crowd at 1, and ties count against a target.
+            rank[usable] = model.statistic(scaled) if hasattr(model, "statistic") else probability[usable]
+        return probability, rank
 
     def _score(self, image, targets, rng, blind):
-        model, matched = self._model(), self._filter()
+        model = self._model()
+        matched = model if _is_matched_filter(model) else self._filter()
         cutouts = self._maker(image)(image, QTable({"position": targets["position"]}))
         measured = matched.measure(cutouts)
-        probability = self._scores(model, cutouts, measured)
+        if model is matched:
+            probability, rank = model.probability(measured["snr"]), np.asarray(measured["snr"])
+        else:
+            probability, rank = self._scores(model, cutouts)
         inside = _on_image(image, targets["position"])
         usable = inside & np.isfinite(probability)
+        p_value, n_controls, crowded = np.full(len(targets), np.nan), 0, []
+        if not blind:
+            p_value[usable], n_controls, crowded = self._p_values(image, model, targets["position"][inside],
+                                                                  rank[usable], rng)
 
-        controls = self.control_positions(image, targets["position"][inside], rng=rng)
-        p_value = np.full(len(targets), np.nan)
-        n_controls, zeros = 0, 0.0
-        if len(controls):
-            control_cutouts = self._maker(image)(image, QTable({"position": controls}))
-            score = self._scores(model, control_cutouts)
-            zeros = float(np.nanmean(control_cutouts.table["zeros"]))
-            score = score[np.isfinite(score)]
-            n_controls = len(score)
-            if n_controls and zeros < ZEROS and not blind:
-                above = n_controls - np.searchsorted(np.sort(score), probability[usable], side="left")
-                p_value[usable] = (1 + above) / (1 + n_controls)
-
-        scale = surveys[image.meta["survey"]].flux_scale if image.meta.get("survey") in surveys else 0.1
+        scale = image.meta.get("flux_scale")
+        if scale is None:
+            scale = surveys[image.meta["survey"]].flux_scale if image.meta.get("survey") in surveys else 0.1
         flux_err = np.sqrt(measured["flux_noise"] ** 2 + measured["flux_subtraction"] ** 2
                            + (scale * measured["flux"]) ** 2)
-        pixel = u.Quantity(cutouts.table["pixel_scale"])
+        east, north = cutouts.sky_offsets(measured["offset_x"], measured["offset_y"])
         values = {
             "probability": probability, "p_value": p_value, "n_controls": np.full(len(targets), n_controls),
             "snr": measured["snr"], "rms": u.Quantity(cutouts.table["rms"], image.unit),
             "flux": measured["flux"], "flux_err": flux_err, "r_e": measured["r_e"],
-            "offset_east": -measured["offset_x"] * pixel, "offset_north": measured["offset_y"] * pixel,
-            "coverage": cutouts.table["coverage"], "compact_flux": measured["compact_flux"],
-            "compact_flux_err": measured["compact_flux_err"],
+            "offset_east": east, "offset_north": north, "coverage": cutouts.table["coverage"],
+            "compact_flux": measured["compact_flux"], "compact_flux_err": measured["compact_flux_err"],
         }
         detections = blank_detections(targets["name"], targets["position"], image=image.name, status="ok")
         for name, column in values.items():
             detections[name] = _masked(column, COLUMNS[name], usable)
-        detections["status"] = np.where(usable, "ok", np.where(inside, "unusable", "outside"))
+        known = np.isfinite(targets["position"].ra.deg)
+        detections["status"] = np.select([usable, inside, known], ["ok", "unusable", "outside"], "error")
         detections["rms_method"] = np.where(usable, str(image.meta.get("rms_method", "given")), "")
-        shared = [*image.flags, *(["blind"] if blind else [])]
-        if n_controls < MIN_CONTROLS:
-            shared.append("few-controls" if n_controls else "no-controls")
-        if zeros >= ZEROS:
-            shared.append("no-p-value")
         coverage = np.asarray(cutouts.table["coverage"])
-        detections["flags"] = [" ".join([*shared, *(["partial"] if c < 1 - 1e-9 else [])]) if ok else ""
-                               for c, ok in zip(coverage, usable, strict=True)]
+        beam = np.sqrt(image.beam.major * image.beam.minor)
+        far = np.hypot(east, north) > np.maximum(measured["r_e"], beam)
+        detections["flags"] = [
+            " ".join([*image.flags, *(["blind"] if blind else crowded), *(["partial"] if c < 1 - 1e-9 else []),
+                      *(["off-centre"] if off else [])]) if ok else " ".join(image.flags if near else [])
+            for c, off, ok, near in zip(coverage, far, usable, inside, strict=True)]
         return detections
+
+    def _p_values(self, image, model, targets, rank, rng):
+        """Rank targets among controls; return p-values, the number of controls, and flags."""
+        controls = self.control_positions(image, targets, rng=rng)
+        if len(controls) == 0:
+            return np.nan, 0, ["no-controls"]
+        cutouts = self._maker(image)(image, QTable({"position": controls}))
+        score = model.statistic(cutouts) if _is_matched_filter(model) else self._scores(model, cutouts)[1]
+        score = np.sort(score[np.isfinite(score)])
+        flags = ["few-controls"] if len(score) < MIN_CONTROLS else []
+        if len(score) == 0 or float(np.nanmean(cutouts.table["zeros"])) >= ZEROS:
+            return np.nan, len(score), [*flags, "no-p-value"]
+        above = len(score) - np.searchsorted(score, rank, side="left")
+        return (1 + above) / (1 + len(score)), len(score), flags
 
     def control_positions(self, image, targets=(), *, n=None, rng=None):
         """Draw control positions, uniformly over the pixels around which there is enough data.
@@ -277,17 +291,22 @@ class Detector(Model):
         # A control needs data over half of a region of twelve beams, and its own pixel.
         window = max(1, int(round(12 * fwhm)))
         nearby = uniform_filter(image.valid.astype(np.float32), window, mode="constant")
-        allowed = image.valid & (nearby >= MIN_COVERAGE)
+        free = image.valid & (nearby >= MIN_COVERAGE)
+        wanted = self.n_controls if n is None else n
+        x, y = (np.zeros(0),) * 2
         if len(targets):
-            x, y = image.wcs.world_to_pixel(targets)
-            reach = self.exclusion * fwhm
-            for a, b in zip(np.atleast_1d(x), np.atleast_1d(y), strict=True):
-                ys = slice(max(0, int(b - reach)), max(0, int(b + reach) + 2))
-                xs = slice(max(0, int(a - reach)), max(0, int(a + reach) + 2))
+            x, y = SkyToPixel(image.wcs, image.shape)(targets.icrs.ra.deg, targets.icrs.dec.deg)
+        # Where many targets leave too little sky, controls come closer to them.
+        for share in (1.0, 0.5, 0.25):
+            allowed, reach = free.copy(), share * self.exclusion * fwhm
+            for a, b in zip(x, y, strict=True):
+                ys, xs = (slice(max(0, int(c - reach)), max(0, int(c + reach) + 2)) for c in (b, a))
                 rows, columns = np.ogrid[:image.shape[0], :image.shape[1]]
                 allowed[ys, xs] &= np.hypot(rows[ys] - b, columns[:, xs] - a) > reach
-        places = np.flatnonzero(allowed)
-        n = min(self.n_controls if n is None else n, int(places.size / (2 * fwhm) ** 2))
+            places = np.flatnonzero(allowed)
+            n = min(wanted, int(places.size / (2 * fwhm) ** 2))
+            if n >= min(wanted, MIN_CONTROLS):
+                break
         if n == 0:
             return SkyCoord([], [], unit="deg")
         y, x = np.divmod(rng.choice(places, n, replace=False), image.shape[1])
@@ -336,6 +355,10 @@ def _maxima(image, *, threshold, separation, most):
     return x[kept], y[kept], data[y[kept], x[kept]]
 
 
+def _is_matched_filter(model):
+    return type(model) is classifiers["matched-filter"]
+
+
 def _masked(column, kind, usable):
     """A masked column of the documented type and unit; what is not finite or not usable is masked."""
     kind, unit, description, _ = kind
@@ -361,30 +384,5 @@ def _no_targets():
 
 
 def _on_image(image, positions):
-    x, y = image.wcs.world_to_pixel(positions)
-    inside = np.isfinite(x) & np.isfinite(y)
-    rows, columns = (np.rint(np.where(inside, c, -1)).astype(int) for c in (y, x))
-    inside &= (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
-    if inside.any():  # a position behind a projection is given pixels by some; it must come back
-        there = image.wcs.pixel_to_world(x[inside], y[inside])
-        inside[inside] = positions[inside].separation(there) < image.pixel_scale
-    return inside
-
-
-def _in_jansky_per_beam(image):
-    wanted = u.Jy / u.beam
-    per_pixel = u.Jy / u.pix
-    if image.unit.is_equivalent(wanted):
-        factor = image.unit.to(wanted)
-    elif image.unit.is_equivalent(per_pixel):
-        factor = image.unit.to(per_pixel) * image.beam_area
-    elif image.unit.is_equivalent(u.K) and image.frequency is not None:
-        factor = (1 * image.unit).to_value(u.Jy, u.brightness_temperature(image.frequency, image.beam.area))
-    else:
-        raise HaloInputError("detection needs an image in Jy/beam, Jy/pixel or K (with a frequency)",
-                             path=image.meta.get("path"), keyword="BUNIT", found=str(image.unit), hint="unit='Jy/beam'")
-    if factor == 1 and image.unit == wanted:
-        return image
-    planes = {name: None if plane is None else plane * np.float32(factor)
-              for name, plane in (("data", image.data), ("rms", image.rms), ("background", image.background))}
-    return image.replace(unit=wanted, **planes)
+    x, y = SkyToPixel(image.wcs, image.shape)(positions.icrs.ra.deg, positions.icrs.dec.deg)
+    return (x >= -0.5) & (x < image.shape[1] - 0.5) & (y >= -0.5) & (y < image.shape[0] - 0.5)

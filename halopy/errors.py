@@ -15,6 +15,7 @@ __all__ = [
     "OutsideImageError",
     "PluginError",
     "UnknownModelError",
+    "UnusableImageError",
 ]
 
 
@@ -78,6 +79,10 @@ def _rebuild(cls, message, state):
     error = cls(message)
     error.__dict__.update(state)
     return error
+
+
+class UnusableImageError(HaloInputError):
+    """An image in which nothing can be measured: no data, no noise, or none that is left."""
 
 
 class OutsideImageError(HaloInputError):

@@ -17,6 +17,9 @@ from halopy.errors import HaloInputError
 __all__ = ["Beam", "ClusterImage"]
 
 FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
+NORTH_UP = np.diag([-1.0, 1.0])
+# A beam is not known to a thousandth; grids closer than that to north-up squares keep its numbers as they are.
+TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Beam:
         return float((self.area / pixel_scale**2).to_value(u.one))
 
     def covariance(self, pixel_scale):
-        """Covariance of the Gaussian in pixels, for axes (east = −x, north = +y).
+        """Covariance of the Gaussian in pixels, for axes (east = −x, north = +y); else see `ClusterImage.pixel_beam`.
 
         Parameters
         ----------
@@ -238,6 +241,30 @@ class ClusterImage(NDData):
                                  hint="read it with beam=Beam(...) or survey=...")
         return self.beam.area_pixels(self.pixel_scale)
 
+    @property
+    def pixel_beam(self):
+        """The beam as the pixel grid sees it, for `Beam.covariance` and whatever else takes x for west and y for north.
+
+        An image may be mirrored, rotated (CROTA2, PC), south-up, or have oblong pixels. Its beam is
+        then an ellipse of other axes in pixels: the one whose ``covariance(image.pixel_scale)`` holds
+        on this grid, whose ``pa`` runs from +y towards −x. It is carried over by the derivatives of
+        the WCS at the image's centre (the reference pixel where the centre shows no sky). The
+        position angle of `beam` counts from the north of the image's own frame: galactic north for
+        GLON/GLAT. On a grid with north up and square pixels, to a thousandth, this is `beam` itself.
+        """
+        if self.beam is None:
+            return None
+        matrix = _sky_per_pixel(self.wcs, self.shape) / self.pixel_scale.to_value(u.rad)
+        if not np.isfinite(matrix).all() or np.abs(matrix - NORTH_UP).max() < TOLERANCE:
+            return self.beam
+        turn = np.linalg.solve(matrix, NORTH_UP)
+        values, vectors = np.linalg.eigh(turn @ self.beam.covariance(1 * u.arcsec) @ turn.T)
+        minor, major = np.sqrt(values) / FWHM_TO_SIGMA * u.arcsec
+        if major - minor < 1e-6 * major:
+            return Beam(major, source=self.beam.source)
+        x, y = vectors[:, 1]
+        return Beam(major, minor, np.degrees(np.arctan2(-x, y)) % 180 * u.deg, source=self.beam.source)
+
     def replace(self, **changes):
         """Return a copy with some of the constructor's arguments changed.
 
@@ -292,6 +319,23 @@ class ClusterImage(NDData):
 
     def _repr_html_(self):
         return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def _sky_per_pixel(wcs, shape):
+    """Return the ``(2, 2)`` derivatives of east and north (radians, rows) by x and y (columns) at the centre."""
+    step = 0.1
+    for centre in (np.array(shape[::-1]) / 2 - 0.5, np.array(wcs.wcs.crpix) - 1):
+        points = centre + step * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+        world = np.radians(wcs.all_pix2world(points, 0))
+        lon, lat = world[:, wcs.wcs.lng], world[:, wcs.wcs.lat]
+        xyz = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+        east = np.array([-np.sin(lon[0]), np.cos(lon[0]), 0])
+        north = np.array([-np.sin(lat[0]) * np.cos(lon[0]), -np.sin(lat[0]) * np.sin(lon[0]), np.cos(lat[0])])
+        # Differences of sky vectors know neither the seam at longitude 0 nor the poles.
+        matrix = np.stack([east, north]) @ (xyz[:, [1, 3]] - xyz[:, [2, 4]]) / (2 * step)
+        if np.isfinite(matrix).all() and np.linalg.det(matrix) != 0:
+            return matrix
+    return np.full((2, 2), np.nan)
 
 
 def _plane(values, shape, what):

@@ -10,7 +10,7 @@ import numpy as np
 from astropy import units as u
 
 from halopy.errors import HaloInputError, MissingExtraError
-from halopy.io.candidates import numbers, printable, ranking, strength
+from halopy.io.candidates import centres, numbers, printable, ranking, strength
 from halopy.preprocess.project import SkyToPixel
 from halopy.preprocess.shrink import shrink
 
@@ -69,8 +69,9 @@ def plot_image(image, *, ax=None, detections=None, marks=None, redshift=None, ti
     _draw(ax, image.data, image.unit, level=level, limits=limits, cmap=cmap)
     ax.set_title(_text(image.name if title is None else title), fontsize=10)
     scale = image.pixel_scale.to_value(u.arcsec)
-    if image.beam is not None:
-        axes = image.beam.major.to_value(u.arcsec), image.beam.minor.to_value(u.arcsec), image.beam.pa.to_value(u.deg)
+    beam = image.pixel_beam
+    if beam is not None:
+        axes = beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec), beam.pa.to_value(u.deg)
         _beam(ax, axes, colour="black")
     _scale_bar(ax, image.shape[1] * scale, scale, redshift, colour="black")
     if detections is not None and len(detections):
@@ -78,8 +79,8 @@ def plot_image(image, *, ax=None, detections=None, marks=None, redshift=None, ti
     return ax
 
 
-def plot_cutout(cutouts, row=0, *, ax=None, r_e=None, redshift=None, title=None, snr=False, cmap="inferno",
-                limits=None):
+def plot_cutout(cutouts, row=0, *, ax=None, r_e=None, centre=None, redshift=None, title=None, snr=False,
+                cmap="inferno", limits=None):
     """Draw one cutout with its beam, a scale bar and, if given, a circle of 3 r_e.
 
     Parameters
@@ -92,6 +93,8 @@ def plot_cutout(cutouts, row=0, *, ax=None, r_e=None, redshift=None, title=None,
         Where to draw, with the WCS of this cutout; a new figure by default.
     r_e : `~astropy.units.Quantity`, optional
         e-folding radius (an angle) of the emission: a circle of three times it is drawn.
+    centre : `~astropy.coordinates.SkyCoord`, optional
+        Centre of that circle, default the column ``position``.
     redshift : float, optional
         The scale bar is in kpc then (Planck 2018 cosmology).
     title : str, optional
@@ -135,12 +138,12 @@ def plot_cutout(cutouts, row=0, *, ax=None, r_e=None, redshift=None, title=None,
             _beam(ax, axes, colour=colour)
         _scale_bar(ax, data.shape[1] * scale, scale, redshift, colour=colour)
         if r_e is not None and np.isfinite(r_e) and r_e > 0:
-            _circle(ax, _centre(cutouts, row, data.shape), 3 * u.Quantity(r_e).to_value(u.arcsec) / scale,
+            _circle(ax, _centre(cutouts, row, data.shape, centre), 3 * u.Quantity(r_e).to_value(u.arcsec) / scale,
                     colour="white" if not snr else "black")
     return ax
 
 
-def plot_target(cutout, *, residual=None, r_e=None, redshift=None):
+def plot_target(cutout, *, residual=None, r_e=None, centre=None, redshift=None):
     """Draw one target in a row of panels: image, signal-to-noise ratio, and without compact sources.
 
     Parameters
@@ -149,7 +152,7 @@ def plot_target(cutout, *, residual=None, r_e=None, redshift=None):
         One row.
     residual : CutoutSet, optional
         The same cutout with compact sources removed.
-    r_e, redshift : optional
+    r_e, centre, redshift : optional
         See `plot_cutout`.
 
     Returns
@@ -170,7 +173,7 @@ def plot_target(cutout, *, residual=None, r_e=None, redshift=None):
     wcs = cutout.wcs(0)
     for i, (title, shown, snr) in enumerate(panels):
         ax = figure.add_axes([(left + step * i) / width, bottom / height, side / width, side / height], projection=wcs)
-        plot_cutout(shown, ax=ax, r_e=r_e, redshift=redshift, title=title, snr=snr)
+        plot_cutout(shown, ax=ax, r_e=r_e, centre=centre, redshift=redshift, title=title, snr=snr)
         if i:
             ax.coords[1].set_ticklabel_visible(False)
             ax.coords[1].set_axislabel("")
@@ -310,6 +313,7 @@ def _outlined(colour, width=2.4):
 
 
 def _beam(ax, axes, *, colour):
+    """Draw the beam as the pixel grid sees it: astropy turns it from +y, whatever the WCS, in mean pixels."""
     from astropy.visualization.wcsaxes import add_beam
 
     major, minor, angle = axes
@@ -350,9 +354,11 @@ def _bar_length(width, redshift):
     return length, f"{length / 60:g}′" if length >= 60 else f"{length:g}″"
 
 
-def _centre(cutouts, row, shape):
-    if "position" in cutouts.table.colnames:
-        x, y = cutouts.wcs(row).world_to_pixel(cutouts.table["position"][row])
+def _centre(cutouts, row, shape, centre):
+    if centre is None and "position" in cutouts.table.colnames:
+        centre = cutouts.table["position"][row]
+    if centre is not None:
+        x, y = cutouts.wcs(row).world_to_pixel(centre)
         if np.isfinite(x) and np.isfinite(y):
             return float(x), float(y)
     return (shape[1] - 1) / 2, (shape[0] - 1) / 2
@@ -372,7 +378,7 @@ def _mark(ax, image, detections, scale, marks):
         marks = np.argsort(ranking(detections)) + 1
     radius = 3 * numbers(detections, "r_e", u.arcsec) / scale
     smallest = 0.012 * max(image.shape)
-    position = detections["position"].icrs
+    position = centres(detections)
     x, y = SkyToPixel(image.wcs, image.shape)(position.ra.deg, position.dec.deg)
     for row, kind in enumerate(strength(detections)):
         if not (np.isfinite(x[row]) and -0.5 <= x[row] < image.shape[1] and -0.5 <= y[row] < image.shape[0]):

@@ -23,6 +23,7 @@ __all__ = ["FLAGS", "write_page"]
 MAX_MAPS = 12
 
 FLAGS = {
+    "all-blank": "no pixel of the file holds data",
     "blind": "found by searching the whole image for its score, and therefore without a p-value",
     "beam-from-survey": "the file gives no beam (or one that contradicts the survey); the survey's beam was used",
     "beam-from-text": "the beam stood in the header as text, not as a number",
@@ -34,15 +35,16 @@ FLAGS = {
     "no-controls": "no control position fits into the image: there is no p-value",
     "no-p-value": "the control positions are almost empty, as in a clipped image: there is no p-value",
     "not-verifiable": "the file's checksum could not be verified",
+    "off-centre": "the emission was measured more than its e-folding radius (and a beam) away from the position",
     "partial": "part of the cutout holds no data",
     "unit-assumed": "the file gives no unit; Jy/beam was assumed",
 }
 """What each flag means, in words."""
 
 STATUS = {
-    "outside": "The position lies outside every image, or where the image holds no data.",
-    "unusable": "There is too little data around the position to measure anything.",
-    "error": "Something went wrong; the message was printed when halopy ran.",
+    "outside": "The position lies outside every image.",
+    "unusable": "There is too little data around the position, or no noise in the image, to measure anything.",
+    "error": "The target has no position, or something went wrong; the message was printed when halopy ran.",
 }
 """What each status other than ``ok`` means, in words."""
 
@@ -226,6 +228,17 @@ def _links(r):
                       for name, address, query in pages)
 
 
+def _offset(r):
+    if not np.isfinite(r["offset_east"]):
+        return "–"
+    distance = np.hypot(r["offset_east"], r["offset_north"])
+    if distance < 0.5:
+        return "the position"
+    sides = [f"{abs(v):.0f}″ {name[int(v < 0)]}" for v, name in ((r["offset_north"], "NS"), (r["offset_east"], "EW"))
+             if abs(v) >= 0.5]
+    return f"{', '.join(sides)} of it"
+
+
 def _article(r, rank, cutout, residual):
     from astropy.coordinates import SkyCoord
 
@@ -235,7 +248,8 @@ def _article(r, rank, cutout, residual):
     else:
         from halopy.plot import plot_target
 
-        figure = plot_target(cutout, residual=residual, r_e=r_e, redshift=r["redshift"])
+        centre = SkyCoord(r["centre_ra"], r["centre_dec"], unit="deg")
+        figure = plot_target(cutout, residual=residual, r_e=r_e, centre=centre, redshift=r["redshift"])
         alt = f"{r['name']}: {', '.join(ax.get_title() for ax in figure.axes if ax.get_title())}"
         picture = f"<figure>{_picture(figure, alt)}</figure>"
     where = SkyCoord(r["ra"], r["dec"], unit="deg")
@@ -250,6 +264,7 @@ def _article(r, rank, cutout, residual):
          + (f" ({r['rms_method']})" if r["rms_method"] and np.isfinite(r["rms"]) else "")),
         ("coverage", f"{100 * r['coverage']:.0f} %" if np.isfinite(r["coverage"]) else "–"),
         ("position (ICRS)", where.to_string("hmsdms", sep=":", precision=1)),
+        ("measured at", _offset(r)),
         ("image", r["image"] + (f", {r['frequency']:g} MHz" if np.isfinite(r["frequency"]) else "")),
     ]
     if np.isfinite(r["redshift"]):
@@ -302,7 +317,8 @@ def _legend(rows, images):
 sorting aid: look at the pictures before you believe it.</dd>
 <dt>pictures</dt><dd>Left: the image on an asinh scale. Middle: divided by the local noise, contours at 3, 6, 12, …
 times the noise, dashed at −3. Right: the image after the compact sources were removed. Dashed circle: 3 rₑ about the
-position. Hatched ellipse: the beam (full width at half maximum). Grey: no data. North is up, east to the left.</dd>
+place of the measurement. Hatched ellipse: the beam (full width at half maximum). Grey: no data. North is up, east to
+the left.</dd>
 <dt>flux density</dt><dd>Of the best-fitting exponential halo within 3 rₑ; the error holds the noise, the survey's flux
 scale and the removed compact sources.</dd>
 <dt>rₑ</dt><dd>e-folding radius of an exponential profile; kpc for the Planck 2018 cosmology.</dd></dl>{flags}

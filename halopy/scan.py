@@ -54,7 +54,7 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
     Each image is searched at the targets that lie inside it, with the same ``rng``: its results do
     not depend on the other images. An image that fails gives one row with the status ``error`` and
     does not stop the others; the failure of a single image is raised. A target that no image covers
-    gives one row with the status ``outside``.
+    gives one row with the status ``outside``, one without a position (NaN) a row with ``error``.
 
     Parameters
     ----------
@@ -79,12 +79,17 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
     ------
     HaloInputError
         There is nothing to search.
+
+    Warns
+    -----
+    HalopyWarning
+        An image without a result, and why; a picture that cannot be made.
     """
     paths = list(paths)
     if not paths or (targets is not None and len(targets) == 0):
         raise HaloInputError("a search needs at least one image, and a list of targets that is not empty",
                              hint="no targets at all: a blind search")
-    tables, pictures, images, failures, maps, names = [], [], [], [], [], set()
+    tables, pictures, images, failures, maps, reasons, names = [], [], [], [], [], [], set()
     covered = np.zeros(0 if targets is None else len(targets), dtype=bool)
     for path in progress(paths) if progress is not None else paths:
         try:
@@ -98,7 +103,11 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
                     maps.append(significance)
                 else:
                     table = detector(image, None if rows is None else targets[rows], rng=rng)
-                pictures += _pictures(detector, image, table)
+                reason = table.meta.pop("error", None)
+                if reason is not None:
+                    reasons.append(_with_place(printable(reason), path))
+                    warnings.warn(reasons[-1], HalopyWarning, stacklevel=2)
+                pictures += _pictures(detector, image, table) if reason is None else [(None, None)] * len(table)
                 tables.append(table)
             if rows is not None:
                 covered[rows] = True
@@ -116,13 +125,16 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
     if not covered.all():
         missing = targets[~covered]
         table = blank_detections(missing["name"], missing["position"], status="outside")
+        table["status"] = np.where(_known(missing["position"]), "outside", "error")
         for column in missing.colnames:
             if column not in table.colnames:
                 table[column] = missing[column]
         tables.append(table)
         pictures += [(None, None)] * len(missing)
-    return Scan(_stack(tables), images, [c for c, _ in pictures], [r for _, r in pictures], failures,
-                maps)
+    detections = _stack(tables)
+    if reasons:
+        detections.meta["error"] = "; ".join(reasons)
+    return Scan(detections, images, [c for c, _ in pictures], [r for _, r in pictures], failures, maps)
 
 
 def one_line(error, path=None):
@@ -130,6 +142,10 @@ def one_line(error, path=None):
     known = isinstance(error, (HaloInputError, UnknownModelError, NotFittedError, PluginError))
     text = printable(str(error)) if known else f"{type(error).__name__}: {printable(str(error))}"
     return text if path is None or getattr(error, "path", None) is not None else f"{printable(str(path))}: {text}"
+
+
+def _with_place(text, path):
+    return text if text.startswith(str(path)) else f"{printable(str(path))}: {text}"
 
 
 def _prepared(detector, image):
@@ -142,8 +158,14 @@ def _prepared(detector, image):
 
 def _inside(image, position):
     """Return the numbers of the positions inside an image."""
-    x, y = SkyToPixel(image.wcs, image.shape)(position.icrs.ra.deg, position.icrs.dec.deg)
-    return np.flatnonzero((x >= -0.5) & (x < image.shape[1] - 0.5) & (y >= -0.5) & (y < image.shape[0] - 0.5))
+    known = np.flatnonzero(_known(position))
+    sky = position[known].icrs
+    x, y = SkyToPixel(image.wcs, image.shape)(sky.ra.deg, sky.dec.deg)
+    return known[(x >= -0.5) & (x < image.shape[1] - 0.5) & (y >= -0.5) & (y < image.shape[0] - 0.5)]
+
+
+def _known(position):
+    return np.isfinite(position.icrs.ra.deg) & np.isfinite(position.icrs.dec.deg)
 
 
 def _pictures(detector, image, table):

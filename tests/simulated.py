@@ -6,6 +6,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
+from astropy.wcs import WCS
 
 from halopy.cutouts import CutoutSet, tangent_wcs
 from halopy.image import Beam, ClusterImage
@@ -68,6 +69,33 @@ def a_field(shape=(300, 300), *, rng, rms=RMS, beam=BEAM, pixel_scale=PIXEL, sou
     for x, y, flux, r_e in halos:
         pixels += flux * exponential_halo(beam, pixel_scale, shape, r_e * np.sqrt(beam.major * beam.minor), x=x, y=y)
     return an_image(pixels, pixel_scale=pixel_scale, beam=beam, **settings)
+
+
+def turned_wcs(shape=(300, 300), *, scale=PIXEL, turn=0.0, east=-1, north=1, aspect=1.0, centre=CENTRE,
+               ctype=("RA---SIN", "DEC--SIN")):
+    """A WCS turned by CROTA2 (degrees); ``east=1`` mirrors, ``north=-1`` puts south up, ``aspect`` is width / height.
+
+    The celestial standard (Greisen & Calabretta 2002, section 6.1) is CD = CDELT · PC with CROTA2.
+    """
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ctype
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.crval = [centre.spherical.lon.deg, centre.spherical.lat.deg]
+    wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
+    a, b = east * scale.to_value(u.deg) * aspect**0.5, north * scale.to_value(u.deg) / aspect**0.5
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    wcs.wcs.cd = [[a * cos, -b * sin], [a * sin, b * cos]]
+    return wcs
+
+
+def on_grid(image, wcs, shape):
+    """The same sky on another grid, in another frame or none: spline interpolation of a well sampled image."""
+    from scipy.ndimage import map_coordinates
+
+    sky = wcs.pixel_to_world(*np.meshgrid(np.arange(shape[1]), np.arange(shape[0])))
+    x, y = image.wcs.world_to_pixel(sky)
+    pixels = map_coordinates(image.data.astype(float), [y, x], order=3, cval=np.nan)
+    return image.replace(data=pixels, wcs=wcs, rms=None)
 
 
 def some_cutouts(pixels, *, beam=BEAM, pixel_scale=PIXEL, rms=RMS, unit=JY_PER_BEAM):

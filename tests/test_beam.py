@@ -195,3 +195,15 @@ def test_user_beam_wins(read):
     assert (image.flags, image.meta["beam_source"]) == ((), "user")
     with pytest.raises(HaloInputError, match=r"beam must be a halopy.Beam or an angle"):
         read(FULL, beam=60)
+
+
+@pytest.mark.parametrize(("beam", "reason"), [
+    (Beam(45 * u.deg), "larger than the image"), (Beam(540 * u.arcsec), "60 x 60 pixels"),
+    (Beam(45 * u.arcsec, 9 * u.arcsec), "5 x 1 pixels, outside 1.5 to 50"), (0.01 * u.arcsec, "outside 1.5 to 50"),
+])
+def test_user_beam_that_cannot_be_true_is_used_and_told(read, beam, reason):
+    """9 arcsec a pixel, 64 pixels: the same rule as for a beam in a header, but the user has the last word."""
+    image = read(FULL, beam=beam)
+    assert image.beam == (beam if isinstance(beam, Beam) else Beam(beam))
+    assert len(image.meta["warned"]) == 1
+    assert reason in image.meta["warned"][0] and "full width at half maximum" in image.meta["warned"][0]

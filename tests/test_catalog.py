@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from halopy.errors import HaloInputError
+from halopy.errors import HaloInputError, HalopyWarning
 from halopy.io.catalog import read_targets
 
 # Abell 2744 and the Bullet cluster, degrees and sexagesimal.
@@ -98,9 +98,13 @@ def test_tables_and_positions(tmp_path):
     check(read_targets(tmp_path / "t.ecsv"))
     again = read_targets(read_targets(table()))
     assert again.colnames == read_targets(table()).colnames
+    # Positions that are NaN in Python are meant; in a file they are told.
     position["where"] = SkyCoord([1, np.nan], [1, 1], unit="deg")
-    with pytest.raises(HaloInputError, match="row 2 has no position"):
-        read_targets(position)
+    assert np.isnan(read_targets(position)["position"].dec.deg).tolist() == [False, True]
+    position.write(tmp_path / "t.ecsv", overwrite=True)
+    with pytest.warns(HalopyWarning, match=r"t.ecsv: row 2 \(Bullet\) has no position: where is 'nan'"):
+        targets = read_targets(tmp_path / "t.ecsv")
+    assert np.isnan(targets["position"].ra.deg).tolist() == [False, True]
 
 
 def test_units_of_columns():
@@ -150,9 +154,8 @@ def test_names_are_made_from_positions(write):
 @pytest.mark.parametrize(("ra", "dec", "keyword", "found"), [
     ("x", "2", "ra", "'x'"), ("361", "2", "ra", "361"), ("12:61:00", "2", "ra", "12:61:00"),
     ("25:00:00", "2", "ra", "25:00"),
-    ("1", "91", "dec", "91"), ("1", "-90:00:01", "dec", "-90:00:01"), ("", "2", "ra", "no value"),
-    ("nan", "2", "ra", "no value"),
-    ("1e999", "2", "ra", "1e999"), ("1", "--", "dec", "no value"),
+    ("1", "91", "dec", "91"), ("1", "-90:00:01", "dec", "-90:00:01"), ("1", "unknown", "dec", "'unknown'"),
+    ("1e999", "2", "ra", "1e999"), ("", "91", "dec", "91"),
 ])
 def test_bad_positions_name_row_and_value(write, ra, dec, keyword, found):
     with pytest.raises(HaloInputError, match=f"row 2: {keyword} must be an angle") as caught:
@@ -161,10 +164,37 @@ def test_bad_positions_name_row_and_value(write, ra, dec, keyword, found):
     assert found in str(caught.value)
 
 
+@pytest.mark.parametrize(("ra", "dec", "column", "value"), [
+    ("", "2", "ra", ""), ("nan", "2", "ra", "nan"), ("1", "--", "dec", ""), ("1", "NULL", "dec", ""),
+    ("", "", "ra", ""), ("12:00:00", "", "dec", ""), ("", "-30:00:00", "ra", ""),
+])
+def test_a_target_without_a_position_is_a_row_like_the_others(write, ra, dec, column, value):
+    """Rows out = rows in: one target that nobody has placed never stops the others."""
+    text = rf"targets.csv: row 2 \(b\) has no position: {column} is '.*'; such"
+    with pytest.warns(HalopyWarning, match=text) as told:
+        targets = read_targets(write(f"name,ra,dec\na,1,2\nb,{ra},{dec}\nc,3,4\n"))
+    assert len(told) == 1
+    assert list(targets["name"]) == ["a", "b", "c"]
+    np.testing.assert_array_equal(targets["position"].ra.deg, [1, np.nan, 3])
+    np.testing.assert_array_equal(targets["position"].dec.deg, [2, np.nan, 4])
+
+
+def test_many_without_a_position_are_told_once(write):
+    with pytest.warns(HalopyWarning, match=r"row 1 \(row 1\) .* ra is 'nan' \(and 2 more rows\)") as told:
+        targets = read_targets(write(f"ra,dec\n,2\nnan,nan\n{RA[0]},{DEC[0]}\n3,\n"))
+    assert len(told) == 1
+    assert list(targets["name"]) == ["row 1", "row 2", "J001419-302320", "row 4"]
+
+
 def test_masked_positions():
     masked = Table({"name": ["a", "b"], "ra": np.ma.array([1.0, 2.0], mask=[False, True]), "dec": [1.0, 2.0]})
-    with pytest.raises(HaloInputError, match="row 2: ra must be an angle.*no value"):
-        read_targets(masked)
+    with pytest.warns(HalopyWarning, match=r"row 2 \(b\) has no position: ra is ''"):
+        targets = read_targets(masked)
+    assert np.isnan(targets["position"].ra.deg).tolist() == [False, True]
+    # Whatever a masked cell holds is no value.
+    masked["ra"].data.data[1] = 1000
+    with pytest.warns(HalopyWarning, match="row 2"):
+        assert len(read_targets(masked)) == 2
 
 
 @pytest.mark.parametrize(("text", "match"), [

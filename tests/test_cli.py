@@ -120,6 +120,28 @@ def test_results_are_not_overwritten_unasked(field, tmp_path, capsys):
     assert cli.main([*arguments, "--overwrite"]) == 0
 
 
+def test_maps_of_an_earlier_search_are_results_too(field, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("significance-2.fits", "significance.fits", "significance-of-mine.fits"):
+        (out / name).write_bytes(b"an older search")
+    arguments = ["detect", field(), "-o", str(out), "--quiet"]
+    assert cli.main(arguments) == 2
+    assert "significance-2.fits: this file exists" in capsys.readouterr().err
+    assert cli.main([*arguments, "--overwrite"]) == 0
+    # What the new search does not write would be taken for its result; the user's own file is none.
+    assert {path.name for path in out.iterdir()} == FILES | {"significance-of-mine.fits"}
+
+
+def test_a_target_without_a_position_is_told_and_kept(field, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("name,ra,dec\nA2744,3.58,-30.39\nlost,,\n", encoding="utf-8")
+    out = tmp_path / "out"
+    assert cli.main(["detect", field(), "--targets", str(tmp_path / "t.csv"), "-o", str(out), "--quiet"]) == 5
+    assert "row 2 (lost) has no position" in capsys.readouterr().err
+    table = read_detections(out / "detections.ecsv")
+    assert dict(zip(table["name"], table["status"], strict=True)) == {"A2744": "ok", "lost": "error"}
+
+
 def test_several_images_go_on_past_a_bad_one(field, targets, tmp_path, capsys):
     bad = tmp_path / "bad name \u00e9.fits"
     bad.write_bytes(b"not a FITS file")

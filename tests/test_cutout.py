@@ -223,6 +223,28 @@ def test_galactic_and_fk5_images_are_met_with_icrs_positions():
             np.testing.assert_allclose(centroid(cutouts.data[0].astype(float)), expected, atol=0.05)
 
 
+def test_beams_are_relative_to_the_cutouts_axes():
+    beam = Beam(150 * u.arcsec, 100 * u.arcsec, 30 * u.deg)
+
+    def angle(image, make):
+        return make(image, image.wcs.pixel_to_world(99.5, 99.5)).table["beam_pa"].to_value(u.deg)[0]
+
+    own, new = CutoutMaker(33), CutoutMaker(33, pixel_scale=25 * u.arcsec)
+    mirrored = make_wcs()
+    mirrored.wcs.cdelt = [SCALE, SCALE]
+    image = make_image(wcs=mirrored, beam=beam)
+    assert angle(image, own) == pytest.approx(150, abs=1e-3)
+    assert angle(image, new) == 30
+    wcs = make_wcs("TAN", (30.0, -20.0), prefix=("GLON-", "GLAT-"))
+    image = make_image(wcs=wcs, beam=beam)
+    assert angle(image, own) == 30
+    # The position angle of a galactic image counts from the galactic pole, at ICRS 192.85948, +27.12825 (Hipparcos
+    # catalogue, vol. 1, section 1.5.3); a resampled cutout has ICRS north up.
+    centre = wcs.pixel_to_world(99.5, 99.5).icrs
+    expected = 30 + centre.position_angle(SkyCoord(192.85948, 27.12825, unit="deg")).deg
+    assert angle(image, new) == pytest.approx(expected % 180, abs=0.01)
+
+
 def test_an_all_sky_map_is_met_across_its_seam():
     # 1 degree pixels, RA 180 in the middle; crval sits at the left end.
     wcs = WCS(naxis=2)

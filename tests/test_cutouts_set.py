@@ -15,6 +15,7 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated import turned_wcs
 
 from halopy.cutouts import CutoutSet, tangent_wcs, write_atomically
 from halopy.errors import HaloInputError
@@ -250,3 +251,46 @@ def test_write_atomically_leaves_the_old_file_or_the_new_one(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     with pytest.raises(HaloInputError, match="cannot write here"):
         write_atomically(tmp_path / "absent" / "file.txt", new)
+
+
+GRIDS = [{}, {"east": 1}, {"north": -1}, {"turn": 40}, {"turn": 190, "east": 1}, {"aspect": 1.5},
+         {"ctype": ("GLON-SIN", "GLAT-SIN")}]
+
+
+@pytest.mark.parametrize("make", [CutoutMaker(32), CutoutMaker((31, 40), pixel_scale=30 * u.arcsec)], ids=repr)
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_offsets_on_the_sky(grid, make):
+    """A place 100 arcsec east and 60 arcsec north of each target is found there from its pixel."""
+    image = ClusterImage(np.ones((200, 200)), wcs=turned_wcs((200, 200), **grid), unit=u.Jy / u.beam, name="A2744")
+    position = image.wcs.pixel_to_world([99.5, 60, 130.2], [99.5, 70, 140.9]).icrs
+    cutouts = make(image, position)
+    place = position.spherical_offsets_by(100 * u.arcsec, 60 * u.arcsec)
+    x, y = np.transpose([cutouts.wcs(i).world_to_pixel(place[i]) for i in range(3)])
+    ny, nx = cutouts.shape[1:]
+    east, north = cutouts.sky_offsets(x - (nx - 1) / 2, y - (ny - 1) / 2)
+    assert east.unit == north.unit == u.arcsec
+    np.testing.assert_allclose(east.value, 100, atol=0.01)
+    np.testing.assert_allclose(north.value, 60, atol=0.01)
+    nothing = cutouts.sky_offsets(np.nan, y)
+    assert np.isnan(nothing[0].value).all()
+
+
+def test_offsets_in_sets_of_many_kinds():
+    own, new = make_cutouts(), make_cutouts(make=CutoutMaker(32, pixel_scale=28 * u.arcsec), name="B")
+    mixed = own.join(new)
+    east, north = mixed.sky_offsets(np.full(6, 3.0), np.full(6, -2.0))
+    # On its own grid a target lies up to half a pixel from the centre.
+    np.testing.assert_allclose(east.to_value(u.arcsec), -84, atol=15)
+    np.testing.assert_allclose(north.to_value(u.arcsec), -56, atol=15)
+    np.testing.assert_allclose(east[3:].to_value(u.arcsec), -84, rtol=1e-6)
+    bare = CutoutSet(np.zeros((2, 8, 8)), {"pixel_scale": [10, 20] * u.arcsec})
+    assert bare.sky_offsets([1, 1], [0, 1])[0].to_value(u.arcsec).tolist() == [-10, -20]
+    own.table.remove_column("position")
+    np.testing.assert_allclose(own.sky_offsets(0, 0)[0].value, 0, atol=1e-6)
+    np.testing.assert_allclose(own.sky_offsets(1, 0)[0].value, -28, rtol=1e-3)
+    assert len(own[[]].sky_offsets([], [])[0]) == 0
+    with pytest.raises(HaloInputError, match="no column 'pixel_scale'"):
+        CutoutSet(np.zeros((2, 8, 8))).sky_offsets(0, 0)
+    own.table["augmented_from"] = [0, 1, 2]
+    with pytest.raises(HaloInputError, match="augmented cutouts carry no WCS"):
+        own.sky_offsets(0, 0)

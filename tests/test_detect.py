@@ -226,8 +226,8 @@ def test_controls_do_not_overlap_more_than_the_sky_allows():
 
 
 def test_few_controls_are_said_to_be_few():
-    small = a_field((60, 60), rng=2)
-    table = quick()(small, small.wcs.pixel_to_world([30], [30]), rng=1)
+    small = a_field((44, 44), rng=2)
+    table = quick()(small, small.wcs.pixel_to_world([22], [22]), rng=1)
     assert 0 < table["n_controls"][0] < 50
     assert "few-controls" in table["flags"][0].split() and not masked(table, "p_value")[0]
     enough = quick()(FIELD, targets(), rng=1)
@@ -321,7 +321,7 @@ def test_rms_and_background_follow_the_unit():
 @pytest.mark.parametrize("image", [FIELD.replace(unit=u.m), FIELD.replace(unit=u.K, frequency=None)])
 @pytest.mark.parametrize("where", [None, targets()], ids=["blind", "targets"])
 def test_a_unit_that_says_nothing(image, where):
-    with pytest.raises(HaloInputError, match=r"field.fits: detection needs an image in Jy/beam, Jy/pixel or K .*BUNIT"):
+    with pytest.raises(HaloInputError, match=r"field.fits: detection needs an image in Jy/beam, .*K .*BUNIT"):
         quick()(image, where)
 
 
@@ -416,7 +416,7 @@ def test_one_bad_target_does_not_spoil_the_others(scaling):
 
 
 def test_a_matched_filter_wants_pixels_as_they_are():
-    with pytest.raises(HaloInputError, match="rms must be in a unit like the pixels', '' .*not scaled"):
+    with pytest.raises(HaloInputError, match="matched filter takes no scaling.*found 'SnrAsinh"):
         quick(scaling=SnrAsinh())(FIELD, targets())
 
 

@@ -213,10 +213,14 @@ def test_blanks(write):
     image = read_image(write(data, FULL), zeros_are_blank=True)
     assert np.isnan(image.data[0, 3])
     assert image.meta["blanked"] == pytest.approx(4 / DATA.size)
-    with pytest.raises(HaloInputError, match="no usable pixels"):
-        read_image(write(np.full_like(DATA, np.nan), FULL))
-    with pytest.raises(HaloInputError, match="no usable pixels"):
-        read_image(write(np.zeros_like(DATA), FULL), zeros_are_blank=True)
+    assert "all-blank" not in image.flags
+    # An image without any data is one of many images of a run: it is read, and says so.
+    for image in (read_image(write(np.full_like(DATA, np.nan), FULL)),
+                  read_image(write(np.zeros_like(DATA), FULL), zeros_are_blank=True)):
+        assert not image.valid.any()
+        assert (image.flags, image.meta["blanked"]) == (("all-blank",), 1)
+        assert "no usable pixels: every pixel is blank" in describe(image)
+        assert "no usable pixels" in describe(image.replace(rms=image.data))
     assert "constant" in describe(read_image(write(np.zeros_like(DATA), FULL)))
 
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
+from simulated import CENTRE, PIXEL, tangent_wcs, turned_wcs
 
 from halopy import Beam, ClusterImage, HaloInputError
 
@@ -174,3 +176,93 @@ class TestClusterImage:
     def test_maps_have_the_shape_of_the_image(self, name):
         with pytest.raises(HaloInputError, match=f"the {name} map must have the shape"):
             ClusterImage(np.zeros((4, 5)), wcs=sky(), unit=JY, **{name: np.zeros((5, 4))})
+
+
+def on(wcs, beam, shape=(300, 300)):
+    return ClusterImage(np.zeros(shape), wcs=wcs, unit=JY, beam=beam)
+
+
+class TestPixelBeam:
+    beam = Beam(180 * u.arcsec, 90 * u.arcsec, 30 * u.deg, source="header BMAJ")
+
+    def test_north_up_it_is_the_beam(self, image):
+        assert image.pixel_beam is image.beam
+        for wcs in (turned_wcs(), turned_wcs(ctype=("RA---TAN", "DEC--TAN")), tangent_wcs(CENTRE, PIXEL, (300, 300))):
+            assert on(wcs, self.beam).pixel_beam is self.beam
+        assert image.replace(beam=None).pixel_beam is None
+
+    @given(st.floats(-360, 360), st.sampled_from([(-1, 1), (1, 1), (-1, -1), (1, -1)]),
+           st.floats(0.5, 2), st.floats(0, 180))
+    def test_it_is_what_the_sky_shows(self, turn, signs, aspect, pa):
+        """A pixel offset has the Gaussian's exponent that its place on the sky has, and the area is kept."""
+        wcs = turned_wcs(turn=turn, east=signs[0], north=signs[1], aspect=aspect)
+        beam = Beam(180 * u.arcsec, 90 * u.arcsec, pa * u.deg)
+        image = on(wcs, beam)
+        seen = image.pixel_beam
+        assert seen.area_pixels(image.pixel_scale) == pytest.approx(image.beam_area, rel=1e-3)
+        assert seen.minor <= seen.major
+        inverse = np.linalg.inv(seen.covariance(image.pixel_scale))
+        for x, y in ((1, 0), (0, 1), (1, 1), (1, -1)):
+            # A step of half a pixel from the reference pixel: along the sky's east and north, by the CD matrix.
+            east, north = wcs.wcs.cd @ [x, y] * 3600
+            along = east * np.sin(np.radians(pa)) + north * np.cos(np.radians(pa))
+            across = east * np.cos(np.radians(pa)) - north * np.sin(np.radians(pa))
+            expected = 8 * np.log(2) * ((along / 180) ** 2 + (across / 90) ** 2)
+            # Within the thousandth below which a grid counts as north-up, for an axis ratio of two.
+            assert np.array([x, y]) @ inverse @ [x, y] == pytest.approx(expected, rel=0.01)
+
+    @given(st.floats(0.1, 359))
+    def test_its_angle_turns_with_the_grid_and_mirrors(self, turn):
+        def angle(beam):
+            return beam.pa.to_value(u.deg)
+
+        def same(a, b):
+            return abs((a - b + 90) % 180 - 90) < 0.01
+
+        seen = on(turned_wcs(turn=turn), self.beam).pixel_beam
+        assert u.allclose([seen.major, seen.minor], [self.beam.major, self.beam.minor], rtol=1e-5)
+        assert seen.source == "header BMAJ"
+        # North lies CROTA2 clockwise of +y, where east is to the left.
+        north = np.linalg.solve(turned_wcs(turn=turn).wcs.cd, [0, 1])
+        assert same(angle(seen), 30 + np.degrees(np.arctan2(-north[0], north[1])))
+        for mirror in ({"east": 1}, {"north": -1}):
+            assert same(angle(on(turned_wcs(**mirror), self.beam).pixel_beam), -30)
+        assert same(angle(on(turned_wcs(east=1, north=-1), self.beam).pixel_beam), 30)
+
+    def test_oblong_pixels(self):
+        """A round beam on pixels twice as wide as high is twice as high as wide, in pixels."""
+        seen = on(turned_wcs(aspect=2), Beam(120 * u.arcsec)).pixel_beam
+        assert (seen.major / seen.minor).to_value(u.one) == pytest.approx(2, rel=1e-5)
+        assert seen.pa.to_value(u.deg) % 180 == pytest.approx(0, abs=1e-6)
+        round_ = on(turned_wcs(turn=33, east=1), Beam(120 * u.arcsec)).pixel_beam
+        assert round_.minor == round_.major and u.allclose(round_.major, 120 * u.arcsec)
+
+    def test_a_galactic_image_has_its_own_north(self):
+        wcs = turned_wcs(centre=CENTRE.galactic, ctype=("GLON-SIN", "GLAT-SIN"))
+        assert on(wcs, self.beam).pixel_beam is self.beam
+        swapped = wcs.deepcopy()
+        swapped.wcs.ctype, swapped.wcs.crval = ["GLAT-SIN", "GLON-SIN"], wcs.wcs.crval[::-1]
+        # x falls with latitude and y rises with longitude: north is −x, where pa is 90, and east +y, where it is 0.
+        assert on(swapped, self.beam).pixel_beam.pa.to_value(u.deg) == pytest.approx(60, abs=0.01)
+
+    @pytest.mark.parametrize("centre", [(0.0, -20.0), (180.0, 0.0), (40.0, 90.0), (40.0, -90.0), (123.0, 89.99)])
+    def test_seams_and_poles(self, centre):
+        wcs = tangent_wcs(SkyCoord(*centre, unit="deg"), PIXEL, (300, 300))
+        seen = on(wcs, self.beam).pixel_beam
+        assert u.allclose([seen.major, seen.minor], [self.beam.major, self.beam.minor], rtol=1e-3)
+        assert seen.pa.to_value(u.deg) == pytest.approx(30, abs=0.05)
+
+    def test_a_cylindrical_map_far_from_its_equator(self):
+        """At latitude 60 degrees a pixel of a CAR map is half as wide as it is high (Calabretta & Greisen 2002)."""
+        wcs = turned_wcs(ctype=("RA---CAR", "DEC--CAR"), centre=SkyCoord(0, 0, unit="deg"))
+        wcs.wcs.crpix = [150.5, 150.5 - 60 / PIXEL.to_value(u.deg)]
+        seen = on(wcs, Beam(120 * u.arcsec)).pixel_beam
+        assert u.allclose([seen.major, seen.minor], [240, 120] * u.arcsec, rtol=1e-3)
+        assert seen.pa.to_value(u.deg) == pytest.approx(90, abs=0.1)
+
+    def test_a_centre_without_sky_leaves_the_reference_pixel(self):
+        wcs = turned_wcs(turn=40, scale=1 * u.deg)
+        wcs.wcs.crpix = [-400.0, -400.0]
+        seen = on(wcs, Beam(20 * u.deg, 10 * u.deg, 30 * u.deg)).pixel_beam
+        near = on(turned_wcs(turn=40), self.beam).pixel_beam
+        assert seen.pa.to_value(u.deg) == pytest.approx(near.pa.to_value(u.deg), abs=0.1)

@@ -7,7 +7,18 @@ import pytest
 from astropy import units as u
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import BEAM, PIXEL, RMS, a_field, an_image, beam_noise, point_source, some_cutouts
+from simulated import (
+    BEAM,
+    PIXEL,
+    RMS,
+    a_field,
+    an_image,
+    beam_noise,
+    on_grid,
+    point_source,
+    some_cutouts,
+    turned_wcs,
+)
 
 from halopy.classify.bank import bank_for, correlated_variance, robust_scatter, template
 from halopy.classify.matched_filter import MatchedFilter
@@ -390,6 +401,26 @@ def test_the_significance_map_knows_no_unit():
     milli = image.replace(data=1000 * image.data, rms=1000 * RMS, unit=u.mJy / u.beam)
     a, b = (significance(i, MatchedFilter(radii=(0.5, 1.0))).data for i in (image, milli))
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_the_significance_map_follows_the_grid():
+    """One sky on mirrored and rotated grids has one significance everywhere on it."""
+    beam = Beam(180 * u.arcsec, 100 * u.arcsec, 30 * u.deg)
+    sky = a_field((500, 500), rng=5, beam=beam, pixel_scale=20 * u.arcsec, sources=[(300, 250, 0.3)],
+                  halos=[(200.0, 260.0, 0.5, 1)])
+    shown = []
+    for grid in ({}, {"east": 1}, {"north": -1}, {"turn": 40}):
+        image = on_grid(sky, turned_wcs((140, 140), **grid), (140, 140)).replace(rms=RMS)
+        shown.append(significance(image, MatchedFilter(radii=(0.5, 1.0))))
+    first = shown[0].data
+    np.testing.assert_allclose(shown[1].data[:, ::-1], first, atol=0.05)
+    np.testing.assert_allclose(shown[2].data[::-1], first, atol=0.05)
+    turned = shown[3]
+    x, y = turned.wcs.world_to_pixel(shown[0].wcs.pixel_to_world(*np.meshgrid(np.arange(40, 100), np.arange(40, 100))))
+    values = turned.data[np.rint(y).astype(int), np.rint(x).astype(int)]
+    # Half a pixel from the same place, on noise that is seen through other pixels.
+    assert np.abs(values - first[40:100, 40:100]).mean() < 0.4
+    assert np.nanmax(turned.data) == pytest.approx(np.nanmax(first), rel=0.05)
 
 
 def test_where_there_is_no_data_there_is_no_significance():

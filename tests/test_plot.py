@@ -18,6 +18,7 @@ pytest.importorskip("matplotlib", reason="plots need matplotlib")
 from matplotlib.patches import Circle, Ellipse
 
 from halopy.plot import _bar_length, plot_cutout, plot_image, plot_target
+from halopy.preprocess.cutout import CutoutMaker
 
 CENTRE = SkyCoord(3.58, -30.39, unit="deg")
 PIXEL = 28 * u.arcsec
@@ -66,6 +67,17 @@ def test_an_image_has_beam_scale_bar_unit_and_grey_blanks():
     assert red == green == blue
     low, high = shown.get_clim()
     assert low < 0 < high
+
+
+def test_the_beam_is_drawn_as_the_grid_sees_it():
+    image = an_image()
+    mirrored = image.wcs.deepcopy()
+    mirrored.wcs.cdelt = -mirrored.wcs.cdelt * [1, -1]
+    image = image.replace(wcs=mirrored)
+    for ax in (plot_image(image), plot_cutout(CutoutMaker(32)(image, CENTRE))):
+        beam, = (patch for patch in ax.findobj(Ellipse) if not isinstance(patch, Circle))
+        # East is to the right: the same beam, mirrored.
+        np.testing.assert_allclose((beam.height, beam.width, beam.angle % 180), (140 / 28, 120 / 28, 160), rtol=1e-4)
 
 
 def test_nothing_global_is_touched():

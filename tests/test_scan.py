@@ -66,6 +66,35 @@ def test_each_image_gets_the_targets_inside_it_and_the_same_seed():
     assert repr(found) == "<Scan of 2 images, 5 rows, 0 failures>"
 
 
+def test_a_target_without_a_position_is_a_row_and_stops_nothing():
+    detector = FakeDetector()
+    unknown = QTable({"name": ["both", "lost"], "position": SkyCoord([10.2, np.nan], [-30, np.nan], unit="deg"),
+                      "redshift": [0.1, 0.2]})
+    table = scan(["a", "b"], detector, read=read, targets=unknown).detections
+    assert detector.calls == [("field", ["both"], None), ("field (2)", ["both"], None)]
+    assert list(table["name"]) == ["both", "both", "lost"]
+    assert list(table["status"]) == ["ok", "ok", "error"]
+    assert table["redshift"][2] == 0.2 and np.isnan(table["position"].ra.deg[2])
+    only = scan(["a"], detector, read=read, targets=unknown[1:])
+    assert list(only.detections["status"]) == ["error"] and only.cutouts == [None]
+
+
+def test_why_an_image_is_of_no_use_is_told():
+    class Unusable(FakeDetector):
+        def __call__(self, image, targets=None, *, rng=None):
+            table = super().__call__(image, targets, rng=rng)
+            if image.name == "field":
+                table["status"] = np.full(len(table), "unusable")
+                table.meta["error"] = "no usable pixels"
+            return table
+
+    with pytest.warns(HalopyWarning, match="^a: no usable pixels$") as told:
+        found = scan(["a", "b"], Unusable(), read=read, targets=targets())
+    assert len(told) == 1
+    assert found.detections.meta["error"] == "a: no usable pixels"
+    assert [c is None for c in found.cutouts] == [True, False, False, True, True]
+
+
 def test_a_bad_image_is_a_row_and_the_others_go_on():
     found = scan(["a", "missing/x.fits", "b"], FakeDetector(), read=read, targets=targets())
     assert found.failures == ["missing/x.fits: there is no such file"]

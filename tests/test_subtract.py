@@ -8,11 +8,24 @@ from astropy import units as u
 from astropy.table import QTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import BEAM, PIXEL, RMS, a_field, an_image, beam_noise, point_source, some_cutouts
+from simulated import (
+    BEAM,
+    CENTRE,
+    PIXEL,
+    RMS,
+    a_field,
+    an_image,
+    beam_noise,
+    on_grid,
+    point_source,
+    some_cutouts,
+    turned_wcs,
+)
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.image import Beam
+from halopy.preprocess.cutout import CutoutMaker
 from halopy.preprocess.subtract import beam_groups, beam_image, find_compact, subtract_compact
 from halopy.simulate.diffuse import exponential_halo
 
@@ -157,6 +170,47 @@ def test_an_image_tells_where_the_sources_were():
         # A source of 25 sigma is placed to FWHM / (2 · 25).
         assert separation[nearest] < 0.2 * PIXEL
         assert abs(table["flux"][nearest].to_value(u.Jy) - flux) < 4 * table["flux_err"][nearest].to_value(u.Jy)
+
+
+LONG = Beam(180 * u.arcsec, 100 * u.arcsec, 30 * u.deg)
+FINE = 15 * u.arcsec
+GRIDS = [{"east": 1}, {"north": -1}, {"turn": 40}, {"turn": 100, "east": 1}, {"aspect": 1.5},
+         {"ctype": ("GLON-SIN", "GLAT-SIN"), "centre": CENTRE.galactic}]
+
+
+@pytest.fixture(scope="module")
+def fine():
+    places = [(250, 250, 0.5), (420, 300, 0.3), (300, 430, 0.2)]
+    return a_field((700, 700), rng=6, beam=LONG, pixel_scale=FINE, sources=places), places
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_the_grid_of_an_image_does_not_matter(fine, grid):
+    """Mirrored, south-up, rotated, oblong or galactic: the same sources, and the noise they stood in."""
+    sky, places = fine
+    image = on_grid(sky, turned_wcs((160, 160), scale=30 * u.arcsec, **grid), (160, 160))
+    if "centre" in grid:
+        # The position angle of a galactic image counts from galactic north.
+        north = CENTRE.galactic.directional_offset_by(0 * u.deg, 1 * u.arcmin)
+        image = image.replace(beam=Beam(LONG.major, LONG.minor, LONG.pa - CENTRE.position_angle(north.icrs)))
+    for method in (subtract_compact, own_grid):
+        result = method(image)
+        if method is subtract_compact:
+            table = result.meta["compact_sources"]
+            assert len(table) == 3
+            for x, y, flux in places:
+                separation = table["position"].icrs.separation(sky.wcs.pixel_to_world(x, y))
+                nearest = np.argmin(separation)
+                assert separation[nearest] < 0.5 * FINE
+                assert table["flux"][nearest].to_value(u.Jy) == pytest.approx(flux, abs=5 * RMS)
+        else:
+            assert result.table["compact_flux"][0].to_value(u.Jy) == pytest.approx(1.0, abs=9 * RMS)
+        # Left: noise of 4 to 5 sigma in a thousand beams, and 2 % of 60 sigma.
+        assert np.nanmax(np.abs(result.data)) < 6.5 * RMS
+
+
+def own_grid(image):
+    return subtract_compact(CutoutMaker(160)(image, CENTRE))
 
 
 def test_an_image_without_sources():

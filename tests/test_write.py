@@ -1,5 +1,7 @@
 """Writing images: the round trip, what stands in the file, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -170,6 +172,49 @@ def test_gzip_is_written_by_its_ending(tmp_path):
     image.write(tmp_path / "a.fits.gz")
     assert (tmp_path / "a.fits.gz").read_bytes().startswith(b"\x1f\x8b")
     assert_equal(image, read_image(tmp_path / "a.fits.gz"))
+
+
+OWN = dataclasses.replace(NVSS, name="own \u00e9", flux_scale=0.25)
+
+
+@pytest.mark.parametrize(("survey", "flux_scale"), [("nvss", 0.03), ("sumss", 0.03), (NVSS, 0.1), (OWN, 0.25)])
+def test_survey_and_noise_method_are_kept(write, tmp_path, survey, flux_scale):
+    """NVSS and SUMSS give their flux scales as good to 3 %; a survey of the user's own brings its own number."""
+    image = read_image(write(DATA, FULL), survey=survey, beam=45 * u.arcsec, frequency=1400 * u.MHz)
+    name = survey if isinstance(survey, str) else survey.name
+    assert (image.meta["survey"], image.meta["flux_scale"]) == (name, flux_scale)
+    assert "rms_method" not in image.meta
+    image = image.replace(rms=0.1, meta=image.meta | {"rms_method": "map"})
+    for generation in range(2):
+        image.write(tmp_path / f"{generation}.fits")
+        image = read_image(tmp_path / f"{generation}.fits")
+        assert (image.meta["survey"], image.meta["flux_scale"], image.meta["rms_method"]) == (name, flux_scale, "map")
+        assert "(map)" in repr(image)
+    # The survey that is named when reading counts.
+    assert read_image(tmp_path / "1.fits", survey="tgss").meta["survey"] == "tgss"
+    assert read_image(tmp_path / "1.fits", survey="tgss").meta["flux_scale"] == 0.1
+
+
+def test_no_survey_has_no_flux_scale(write, tmp_path):
+    image = read_image(write(DATA, FULL))
+    assert image.meta["survey"] is None and "flux_scale" not in image.meta
+    image.write(tmp_path / "out.fits")
+    again = read_image(tmp_path / "out.fits")
+    assert again.meta["survey"] is None and not {"flux_scale", "rms_method"} & set(again.meta)
+
+
+def test_an_image_of_blanks_is_written_and_read(path):
+    write_image(make(np.full_like(DATA, np.nan)), path)
+    image = read_image(path)
+    assert image.flags == ("all-blank",) and not image.valid.any()
+
+
+def test_own_beam_is_not_judged_again(path):
+    """What was warned of when the beam was given is not told at each reading of the file."""
+    make(beam=Beam(10 * u.deg)).write(path)
+    assert read_image(path).beam.major == 10 * u.deg
+    with pytest.warns(HalopyWarning, match="hardly true"):
+        read_image(path, beam=20 * u.deg)
 
 
 def test_own_file_takes_what_the_user_says(path):

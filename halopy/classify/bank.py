@@ -17,8 +17,9 @@ INNER, LEAST, OUTER, WIDEST = 3.0, 2.0, 2.0, 13.0
 that, WIDEST beams at most."""
 MIN_SUPPORT = 0.5
 """Fraction of a template's support that must hold data."""
-REFINE, CLIMB = 12, 20
-"""How many pixels a measured centre may lie beyond those searched, and the longest climb to it."""
+REFINE, CLIMB, CLIMB_BEAMS = 12, 20, 2.0
+"""How many pixels a measured centre may lie beyond those searched, the longest climb to it in steps, and
+in beams: what lies farther off is another source."""
 FINE = 8
 """Radii per octave that are measured."""
 EXCESS_RADIUS = 1.0
@@ -195,9 +196,12 @@ class Bank:
         """Climb from a centre to the best radius and centre near it; return (radius index, dx, dy, score)."""
         step = max(1, int(round(self.fwhm / 2)))
         found = (0, dx, dy, -np.inf)
+        start = np.array([dx, dy])
         for _ in range(CLIMB):
             a, b = (np.clip(c + step * np.array([-1, 0, 1]), -self.reach, self.reach) for c in found[1:3])
             k, x, y = (grid.ravel() for grid in np.meshgrid(np.arange(len(self.radii)), a, b, indexing="ij"))
+            near = np.hypot(x - start[0], y - start[1]) <= CLIMB_BEAMS * self.fwhm
+            k, x, y = k[near], x[near], y[near]
             score = self._fit(part, *self._templates(k, x, y), k)[0][0]
             top = score.argmax()
             if not score[top] > found[3] * (1 + 1e-9) + 1e-9:

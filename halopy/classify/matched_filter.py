@@ -50,9 +50,7 @@ class MatchedFilter(Classifier):
     -----
     ``slope`` and ``intercept`` were fitted once, on simulated sky with as many halos as blank and
     blended fields, by ``benchmarks/fit_logistic.py``. They are no calibration for any survey: the
-    p-values of a `~halopy.Detector` are. Beyond a statistic of about 15 the logistic is 1 to double
-    precision.
-
+    p-values of a `~halopy.Detector` are.
     ``radii``, ``slack``, ``leftover`` and ``soft`` were chosen on the fifteen NVSS fields of
     ``benchmarks/real_halos.py`` and on halos injected into them.
 
@@ -84,10 +82,15 @@ class MatchedFilter(Classifier):
         return self.probability(self.statistic(cutouts))
 
     def probability(self, snr):
-        """Return the logistic of the statistic."""
+        """Return the logistic of the statistic; beyond 8 that enters as 8 + ln(1 + S/N - 8).
+
+        Double precision has no room between a probability and 1 for what a plain logistic gives
+        beyond an S/N of 15, and a stronger halo must not have the same probability as a weaker one.
+        """
         from scipy.special import expit
 
-        return expit(self.slope * np.asarray(snr, dtype=float) + self.intercept)
+        snr = np.asarray(snr, dtype=float)
+        return expit(self.slope * np.where(snr > 8, 8 + np.log1p(np.maximum(snr, 8) - 8), snr) + self.intercept)
 
     def statistic(self, cutouts):
         """Return the best S/N of each cutout, ``(n,)``; NaN where nothing can be scored."""

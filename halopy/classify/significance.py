@@ -48,13 +48,14 @@ def significance(image, matched_filter):
     pixels = np.where(valid, soft * np.arcsinh((residual - level) / error / soft) * rms / error, 0.0)
     weight = np.where(valid, (rms / error) ** 2, 0.0)
 
-    fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / image.pixel_scale).to_value(u.one))
+    beam = image.pixel_beam
+    fwhm = float((np.sqrt(beam.major * beam.minor) / image.pixel_scale).to_value(u.one))
     best, excess = np.full(image.shape, -np.inf), 1.0
     for radius in sorted(matched_filter.radii):
         half = int(np.ceil(min(2 * max(3 * radius, LEAST), WIDEST) * fwhm)) + 1
-        halo, support = template(image.beam, image.pixel_scale, radius, (2 * half + 1,) * 2)
+        halo, support = template(beam, image.pixel_scale, radius, (2 * half + 1,) * 2)
         zero_sum = np.where(support, halo - halo[support].mean(), 0.0)
-        noise = np.sqrt(correlated_variance(zero_sum, image.beam, image.pixel_scale))
+        noise = np.sqrt(correlated_variance(zero_sum, beam, image.pixel_scale))
         # The sums of `Bank.search`, at every pixel; templates are even, so no flip is needed.
         area = oaconvolve(weight, support.astype(float), mode="same")
         in_halo = oaconvolve(weight, halo, mode="same")

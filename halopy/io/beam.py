@@ -34,7 +34,7 @@ def resolve_beam(cards, findings, *, beam=None, survey=None, position=None, pixe
     findings : Findings
         Takes the flags ``beam-from-survey`` and ``beam-from-text``.
     beam : Beam or `~astropy.units.Quantity`, optional
-        The user's word; it always wins.
+        The user's word; it always wins, with a warning where it cannot be true.
     survey : Survey, optional
     position : `~astropy.coordinates.SkyCoord`, optional
         Centre of the image.
@@ -46,7 +46,12 @@ def resolve_beam(cards, findings, *, beam=None, survey=None, position=None, pixe
         (major, minor, pa) in degrees from a BEAMS table.
     """
     if beam is not None:
-        return _users(beam)
+        beam = _users(beam)
+        reason = _refusal(*(a.to_value(u.deg) for a in (beam.major, beam.minor, beam.pa)), pixel_scale, shape)
+        if reason is not None:
+            findings.warn("user beam", f"the given beam ({beam!r}) is used, but hardly true: {reason}; try: check that "
+                                       "it is a full width at half maximum in the right unit, and that of this image")
+        return beam
     preset = None if survey is None else survey.beam_at(position)
     found = refused = None
     for major, minor, pa, source in _candidates(cards, findings, table):

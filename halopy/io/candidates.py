@@ -6,8 +6,9 @@ import unicodedata
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 
-__all__ = ["candidates_text", "p_value_text", "ranking", "strength", "value_text"]
+__all__ = ["candidates_text", "centres", "p_value_text", "ranking", "strength", "value_text"]
 
 
 def plain(values):
@@ -16,6 +17,19 @@ def plain(values):
     bare = np.array(getattr(bare, "value", bare), dtype=float)
     bare[np.broadcast_to(np.asarray(getattr(values, "mask", False)), bare.shape)] = np.nan
     return bare
+
+
+def centres(detections):
+    """Return where the emission was measured (`~astropy.coordinates.SkyCoord`): the position where it was not."""
+    east, north = (np.nan_to_num(numbers(detections, f"offset_{side}", u.arcsec)) for side in ("east", "north"))
+    position = detections["position"].icrs
+    moved = (east != 0) | (north != 0)
+    if not moved.any():
+        return position
+    there = position[moved].spherical_offsets_by(east[moved] * u.arcsec, north[moved] * u.arcsec)
+    ra, dec = position.ra.deg.copy(), position.dec.deg.copy()
+    ra[moved], dec[moved] = there.ra.deg, there.dec.deg
+    return SkyCoord(ra, dec, unit="deg")
 
 
 def numbers(detections, name, unit=None):
@@ -104,10 +118,13 @@ def rows_of(detections):
     columns |= {name: numbers(detections, name, unit) for name, unit in (
         ("redshift", None), ("m500", u.solMass), ("probability", None), ("p_value", None), ("n_controls", None),
         ("snr", None), ("rms", u.mJy / u.beam), ("flux", u.mJy), ("flux_err", u.mJy), ("r_e", u.arcsec),
-        ("coverage", None), ("compact_flux", u.mJy), ("compact_flux_err", u.mJy), ("frequency", u.MHz))}
+        ("offset_east", u.arcsec), ("offset_north", u.arcsec), ("coverage", None), ("compact_flux", u.mJy),
+        ("compact_flux_err", u.mJy), ("frequency", u.MHz))}
     columns["strength"] = strength(detections)
     position = detections["position"].icrs
     columns["ra"], columns["dec"] = np.asarray(position.ra.deg, float), np.asarray(position.dec.deg, float)
+    middle = centres(detections)
+    columns["centre_ra"], columns["centre_dec"] = np.asarray(middle.ra.deg, float), np.asarray(middle.dec.deg, float)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

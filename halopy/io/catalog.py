@@ -16,7 +16,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from halopy.errors import HaloInputError
+from halopy.errors import HaloInputError, HalopyWarning
 from halopy.io.guard import check_fits
 from halopy.io.local import open_plain, page_title
 
@@ -57,12 +57,19 @@ def read_targets(path_or_table):
     `~astropy.table.QTable`
         ``name`` (text), ``position`` (SkyCoord, ICRS), ``redshift`` (from ``z`` or ``redshift``)
         and ``m500`` (1e14 solar masses; a number without unit between 0.01 and 100 is one
-        already) where they are given, and every other column as it is.
+        already) where they are given, and every other column as it is. One row per row of the
+        table: an empty or NaN coordinate makes both NaN, and a target without a position.
 
     Raises
     ------
     HaloInputError
-        Names the columns that were found, or the row (from 1) and the value that is wrong.
+        Names the columns that were found, or the row (from 1) and the value that is wrong: text
+        that is no angle, or an angle that is none of the sky.
+
+    Warns
+    -----
+    HalopyWarning
+        Once a table, with the row and the value, where a coordinate is missing.
 
     Examples
     --------
@@ -232,19 +239,23 @@ def _targets(table, path):
     position = next((c for c in table.colnames if isinstance(table[c], SkyCoord)), None)
     if position is not None:
         sky = table[position].icrs
-        sky = SkyCoord(sky.ra, sky.dec)
+        ra, dec = (np.ma.filled(np.ma.masked_array(getattr(a, "unmasked", a).deg, getattr(a, "mask", False)), np.nan)
+                   for a in (sky.ra, sky.dec))
         used.add(position)
-        if not (np.isfinite(sky.ra) & np.isfinite(sky.dec)).all():
-            row = int(np.argmin(np.isfinite(sky.ra) & np.isfinite(sky.dec)))
-            raise HaloInputError(f"row {row + 1} has no position", path=path, keyword=position)
+        # Positions made in Python say themselves that they are unknown; an empty cell of a file may be a slip.
+        cells = None if path is None else ((position, ra, ra), (position, dec, dec))
     else:
         ra, dec = _find(table, _RA), _find(table, _DEC)
         if ra is None or dec is None:
             lack = " and ".join(n for n, c in (("right ascension", ra), ("declination", dec)) if c is None)
             raise HaloInputError(f"this table has no column for {lack}", path=path, found=table.colnames,
                                  hint="call the columns name, ra, dec")
-        sky = SkyCoord(_angles(table[ra], ra, path, 360, 15.0), _angles(table[dec], dec, path, 90, 1.0), unit="deg")
         used |= {ra, dec}
+        values = _angles(table[ra], ra, path, 360, 15.0), _angles(table[dec], dec, path, 90, 1.0)
+        cells = tuple((c, table[c], v) for c, v in zip((ra, dec), values, strict=True))
+        ra, dec = values
+    missing = ~(np.isfinite(ra) & np.isfinite(dec))
+    sky = SkyCoord(np.where(missing, np.nan, ra), np.where(missing, np.nan, dec), unit="deg")
     name = _find(table, _NAMES)
     if name is not None and _key(name) in ("source", "object", "cluster") and table[name].dtype.kind in "iuf":
         name = None  # a running number, as Aegean's
@@ -253,6 +264,8 @@ def _targets(table, path):
     else:
         result["name"] = _texts(table[name])
         used.add(name)
+    if cells is not None and missing.any():
+        _warn_of_missing(result["name"], missing, cells, path)
     result["position"] = sky
     for wanted, spellings, convert in (("redshift", _REDSHIFT, _numbers), ("m500", _MASS, _mass)):
         column = _find(table, spellings)
@@ -276,7 +289,19 @@ def _texts(column):
 def _names(sky):
     hours = sky.ra.to_string(u.hourangle, sep="", precision=0, pad=True)
     degrees = sky.dec.to_string(u.deg, sep="", precision=0, pad=True, alwayssign=True)
-    return np.array([f"J{h}{d}" for h, d in zip(hours, degrees, strict=True)])
+    known = np.isfinite(sky.ra) & np.isfinite(sky.dec)
+    return np.array([f"J{h}{d}" if k else f"row {row}"
+                     for row, (h, d, k) in enumerate(zip(hours, degrees, known, strict=True), start=1)])
+
+
+def _warn_of_missing(names, missing, cells, path):
+    row = int(np.argmax(missing))
+    column, value = next((c, texts[row]) for c, texts, degrees in cells if not np.isfinite(degrees[row]))
+    value = "" if value is np.ma.masked else str(value).strip()
+    more = f" (and {missing.sum() - 1} more rows)" if missing.sum() > 1 else ""
+    place = "" if path is None else f"{path}: "
+    warnings.warn(f"{place}row {row + 1} ({names[row]}) has no position: {column} is {value!r}{more}; "
+                  "such targets are kept, and not searched", HalopyWarning, stacklevel=4)
 
 
 def _numbers(column, name, path):
@@ -302,29 +327,31 @@ def _mass(column, name, path):
 
 
 def _angles(column, name, path, limit, hour):
-    """Return degrees; raise with the row and the value of the first cell that is none."""
+    """Return degrees, NaN where a cell is empty; raise with the row and the value of the first that is no angle."""
     unit = getattr(column, "unit", None)
     unit = u.Unit(unit, parse_strict="silent") if unit is not None else None
     masked = np.ma.getmaskarray(np.ma.asarray(column.value if isinstance(column, u.Quantity) else column))
     if column.dtype.kind in "OUS":
         text = _texts(column)
-        plain = all(map(_NUMBER.match, text))
-        degrees = text.astype(float) if plain else np.array([_cell(t, hour) for t in text])
+        empty = masked | np.array([t.lower() in _MISSING for t in text])
+        plain = all(_NUMBER.match(t) for t in text[~empty])
+        degrees = np.array([np.nan if e else _cell(t, hour) for t, e in zip(text, empty, strict=True)])
         angular = plain and unit is not None and unit.is_equivalent(u.deg)
     else:
         text = np.asarray(column)
         degrees = _numbers(column.value if isinstance(column, u.Quantity) else column, name, path)
+        empty = masked | np.isnan(degrees)
         angular = unit is not None and unit.is_equivalent(u.deg)
     if angular:
         degrees = (degrees * unit).to_value(u.deg)
     lowest = -90 if limit == 90 else -180
-    bad = masked | ~np.isfinite(degrees) | (degrees > limit) | (degrees < lowest)
+    bad = ~empty & ~((degrees >= lowest) & (degrees <= limit))
     if bad.any():
         row = int(np.argmax(bad))
         allowed = f"{lowest} to {limit} degrees"
         raise HaloInputError(f"row {row + 1}: {name} must be an angle of {allowed}", path=path, keyword=name,
-                             found="no value" if masked[row] or str(text[row]).lower() in _MISSING else str(text[row]))
-    return degrees
+                             found=str(text[row]))
+    return np.where(empty, np.nan, degrees)
 
 
 def _cell(text, hour):

@@ -14,7 +14,7 @@ from astropy.table import Column, MaskedColumn, QTable, Table
 
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
-from halopy.io.candidates import numbers, plain, printable, strength, texts
+from halopy.io.candidates import centres, numbers, plain, printable, strength, texts
 from halopy.io.local import open_plain
 
 __all__ = ["COLUMNS", "blank_detections", "read_detections", "write_detections"]
@@ -284,7 +284,7 @@ def _regions(detections):
 
     radius = 3 * numbers(detections, "r_e", u.arcsec)
     circles = []
-    for name, position, r, kind in zip(texts(detections, "name"), detections["position"].icrs, radius,
+    for name, position, r, kind in zip(texts(detections, "name"), centres(detections), radius,
                                        strength(detections), strict=True):
         if not (np.isfinite(position.ra) and np.isfinite(position.dec)):
             continue

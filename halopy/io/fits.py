@@ -66,7 +66,9 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
         In the file's unit. ``meta`` holds ``path``, ``hdu``, ``plane``, ``beam_source``,
         ``frequency_source``, ``unit_source``, ``frame_source``, ``survey``, ``object``, ``stokes``,
         ``header`` (text), ``repairs`` (list), ``blanked`` and ``zeros`` (fractions of the pixels)
-        and ``checksum`` (``"verified"``, ``"mismatch"`` or ``"not-verifiable"``).
+        and ``checksum`` (``"verified"``, ``"mismatch"`` or ``"not-verifiable"``); where they are
+        known ``flux_scale`` (of the survey) and ``rms_method`` (of the rms map that halopy wrote).
+        An image without any data has the flag ``all-blank``.
 
     Raises
     ------
@@ -113,18 +115,20 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
         data[data == 0] = np.nan
     blanked = 1 - np.count_nonzero(np.isfinite(data)) / data.size
     if blanked == 1:
-        raise HaloInputError("no usable pixels: every pixel is blank", **where, hint="look at another plane or HDU")
+        findings.flag("all-blank")
     known, kept = cards, own or {}
     if own is not None:
         # A file of ours says itself what is known, and what is not: nothing is searched or judged.
         known = Cards(b"")
-        beam = kept["beam"] if beam is None else beam
         unit = kept["unit"] if unit is None else unit
         frequency = kept["frequency"] if frequency is None else frequency
         findings.flags[:0] = kept["flags"]
-    beam = resolve_beam(known, findings, beam=beam, survey=survey, position=_centre(wcs, data.shape),
-                        table=table, shape=data.shape,
-                        pixel_scale=np.sqrt(np.prod(proj_plane_pixel_scales(wcs))) * u.deg)
+    if beam is None and kept.get("beam") is not None:
+        beam = kept["beam"]
+    else:
+        beam = resolve_beam(known, findings, beam=beam, survey=survey, position=_centre(wcs, data.shape),
+                            table=table, shape=data.shape,
+                            pixel_scale=np.sqrt(np.prod(proj_plane_pixel_scales(wcs))) * u.deg)
     has_beam = beam is not None and not beam.source.startswith("survey")
     if own is not None and unit is kept["unit"]:
         unit_source = "BUNIT"
@@ -142,12 +146,17 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
     _emit(report.path, findings)
     meta = {
         **{k: str(v) if k == "path" else v for k, v in where.items()}, "plane": what.text, "stokes": what.stokes,
-        "object": cards.text("OBJECT"), "survey": None if survey is None else survey.name,
+        "object": cards.text("OBJECT"), "survey": kept.get("survey") if survey is None else survey.name,
         "beam_source": None if beam is None else beam.source, "frequency_source": frequency_source,
         "unit_source": unit_source, "frame_source": frame_source, "repairs": findings.repairs,
         "blanked": blanked, "zeros": zeros, "checksum": checksum,
         "header": "\n".join(cards.lines),
     }
+    flux_scale = kept.get("flux_scale") if survey is None else survey.flux_scale
+    if flux_scale is not None:
+        meta["flux_scale"] = flux_scale
+    if kept.get("rms_method") is not None and maps["rms"] is not None:
+        meta["rms_method"] = kept["rms_method"]
     stem = re.sub(r"(\.fits|\.fit|\.fts|\.gz|\.fz|\.bz2)+\Z", "", report.path.name, flags=re.IGNORECASE)
     name = kept.get("name", stem) if name is None else name
     return ClusterImage(data, wcs=wcs, unit=unit, beam=beam, frequency=frequency, name=name, flags=findings.flags,
@@ -300,12 +309,15 @@ def describe(image):
         "survey": meta.get("survey") or "",
         "blank": f"{1 - valid.mean():.2%} of the pixels; exact zeros {np.mean(data == 0):.2%}",
         "range": f"{np.nanmin(data):.4g} to {np.nanmax(data):.4g} {unit}" if valid.any() else "no pixels",
-        "noise": "not estimated" if image.rms is None else f"median rms {np.nanmedian(image.rms):.4g} {unit}",
+        "noise": "not estimated" if image.rms is None or not np.isfinite(image.rms).any()
+                 else f"median rms {np.nanmedian(image.rms):.4g} {unit}",
         "checksum": meta.get("checksum", ""),
         "flags": ", ".join(image.flags) or "none",
     }
     lines = [f"{name:<11} {text}" for name, text in rows.items() if text]
     lines += [f"{'repair':<11} {text}" for text in meta.get("repairs", ())]
+    if not valid.any():
+        lines.append(f"{'beware':<11} no usable pixels: every pixel is blank; try: another plane or HDU")
     if valid.any() and np.nanmin(data) == np.nanmax(data):
         lines.append(f"{'beware':<11} the image is constant: it has no noise")
     return "\n".join(lines)

@@ -28,6 +28,7 @@ _NOT_COPIED = re.compile(
     r"|CMPTYPE|NAME\d|VAL\d|QUANTIZ|DITHER0|HECKSUM|DATASUM|PCOUNT|GCOUNT|EXTEND|BLANK|SCALE|ZERO|MASKCMP|BLOCKED)"
     r"|T(FIELDS|TYPE\d+|FORM\d+|UNIT\d+|DIM\d+|HEAP)|THEAP|(WCSNAME|CNAME|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CRDER|CSYER)\d*[A-Z]?"
     r"|(PC|CD|PV|PS)\d+_\d+[A-Z]?|PC\d{6}|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|COMMENT|HISTORY|CONTINUE|HIERARCH|)\Z")
+_KEPT = {"survey": str, "flux_scale": float, "rms_method": str}
 
 
 def write_image(image, path, *, overwrite=False):
@@ -91,7 +92,8 @@ def _header(image):
     header["HALOPY"] = ("ClusterImage", "written by halopy")
     unit = image.unit.to_string("generic") if image.unit is not None else ""
     known = {"name": image.name, "flags": list(image.flags), "unit": unit,
-             "beam": None if image.beam is None else image.beam.source, "frequency": image.frequency is not None}
+             "beam": None if image.beam is None else image.beam.source, "frequency": image.frequency is not None,
+             **{key: kind(image.meta[key]) for key, kind in _KEPT.items() if image.meta.get(key) is not None}}
     # Quotes and ampersands have a meaning of their own in long FITS strings.
     header["HALOMETA"] = json.dumps(known).replace("'", "\\u0027").replace("&", "\\u0026")
     for line in history:
@@ -149,7 +151,7 @@ def _unit_text(unit):
 
 
 def read_own(cards):
-    """Return what `write_image` noted in a header: name, flags, unit, beam and frequency; else None.
+    """Return what `write_image` noted in a header: name, flags, unit, beam, frequency, survey; else None.
 
     Parameters
     ----------
@@ -173,7 +175,11 @@ def read_own(cards):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             unit = u.Unit(str(known["unit"]))
-        return {"name": str(known["name"]), "flags": [str(f) for f in known["flags"]], "beam": beam,
-                "unit": unit, "frequency": frequency}
+        result = {"name": str(known["name"]), "flags": [str(f) for f in known["flags"]], "beam": beam,
+                  "unit": unit, "frequency": frequency}
+        result |= {key: str(known[key]) for key in ("survey", "rms_method") if key in known}
+        if 0 <= float(known.get("flux_scale", math.nan)) < math.inf:
+            result["flux_scale"] = float(known["flux_scale"])
+        return result
     except (ValueError, TypeError, KeyError):
         return None

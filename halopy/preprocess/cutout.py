@@ -6,12 +6,12 @@ import warnings
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import ICRS, SkyCoord
 from astropy.table import QTable, Table
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, HalopyWarning, OutsideImageError
-from halopy.image import FWHM_TO_SIGMA
+from halopy.image import FWHM_TO_SIGMA, TOLERANCE, Beam
 from halopy.model import Step
 from halopy.preprocess.interpolate import Interpolator
 from halopy.preprocess.project import SkyToPixel, tangent_grid
@@ -65,6 +65,12 @@ class CutoutMaker(Step):
 
     An output pixel is NaN if any of the four image pixels around it is, so one bad pixel spreads
     no further than its neighbours.
+
+    The columns ``beam_major``, ``beam_minor`` and ``beam_pa`` are relative to the axes of the
+    cutout's pixels, with x for west and y for north, because all that measures cutouts takes them
+    so. That is the beam on the sky where the cutout is resampled, or the image has north up, east
+    to the left and square pixels; on any other grid of its own it is `ClusterImage.pixel_beam`.
+    The position angle of an image's beam counts from the north of its own frame, at its centre.
 
     Examples
     --------
@@ -134,7 +140,7 @@ class CutoutMaker(Step):
         coverage = _count(data)[0] / (shape[0] * shape[1])
         if not self.partial:
             _require(coverage, self.min_coverage, table, sky, image)
-        beam = image.beam
+        beam = image.pixel_beam if scale is None else _north_up_beam(image, project.frame)
         unknown = np.nan * u.arcsec
         values = {
             "pixel_scale": (image.pixel_scale if scale is None else scale).to(u.arcsec),
@@ -286,6 +292,23 @@ def _smoothing(image, ratio):
         # An image that does not sample its own beam is not repaired by smoothing it further.
         found = max(found, PIXELS_PER_BEAM)
     return float(np.sqrt(max(wanted**2 - found**2, 0.0)) * FWHM_TO_SIGMA)
+
+
+def _north_up_beam(image, frame):
+    """Return the beam on a grid with ICRS north up; the image's frame may have another north."""
+    beam = image.beam
+    if beam is None or isinstance(frame, ICRS):
+        return beam
+    ny, nx = image.shape
+    lon, lat = np.array(image.wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0))[[image.wcs.wcs.lng, image.wcs.wcs.lat]]
+    if not np.isfinite([lon, lat]).all():
+        return beam
+    centre = SkyCoord(lon, lat, unit=u.deg, frame=frame)
+    north = centre.directional_offset_by(0 * u.deg, 1 * u.arcmin)
+    angle = centre.icrs.position_angle(north.icrs).wrap_at(180 * u.deg).to(u.deg)
+    if abs(angle.to_value(u.rad)) < TOLERANCE:
+        return beam
+    return Beam(beam.major, beam.minor, (beam.pa + angle) % (180 * u.deg), source=beam.source)
 
 
 def _jacobian(x, y):

@@ -10,7 +10,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from halopy.errors import HaloInputError
+from halopy.errors import HaloInputError, UnusableImageError
 from halopy.image import ClusterImage
 from halopy.model import Step
 from halopy.survey import surveys
@@ -145,9 +145,9 @@ class NoiseEstimator(Step):
         pixels = image.data[image.valid]
         path = image.meta.get("path")
         if pixels.size == 0:
-            raise HaloInputError("no usable pixels: all are NaN", path=path)
+            raise UnusableImageError("no usable pixels: all are NaN", path=path)
         if pixels.min() == pixels.max():
-            raise HaloInputError("no noise: the image is constant", path=path, found=float(pixels.min()))
+            raise UnusableImageError("no noise: the image is constant", path=path, found=float(pixels.min()))
         if self.method == "from_map":
             return self._from_map(image)
         zeros = float(np.mean(pixels == 0))
@@ -182,7 +182,7 @@ class NoiseEstimator(Step):
         mesh = background.background_rms_mesh
         positive = mesh[mesh > 0]
         if positive.size == 0:
-            raise HaloInputError("no noise: more than half of the pixels of every box are equal",
+            raise UnusableImageError("no noise: more than half of the pixels of every box are equal",
                                  path=image.meta.get("path"), hint="a larger box")
         # The spline between a noisy and a quiet box may overshoot, below zero even (PyBDSF issue 215).
         return background.background, np.clip(background.background_rms, positive.min(), positive.max())
@@ -212,7 +212,7 @@ class NoiseEstimator(Step):
         kept = np.asarray(sigma_clip(pixels.astype(float), sigma=self.sigma, maxiters=20, masked=False))
         centre, spread = np.median(kept), kept.std()
         if spread == 0:
-            raise HaloInputError("no noise: the clipped pixels are constant", found=float(centre))
+            raise UnusableImageError("no noise: the clipped pixels are constant", found=float(centre))
         n_bins = int(np.clip(np.sqrt(kept.size), 11, 201))
         counts, edges = np.histogram(kept, bins=n_bins)
         middle = (edges[1:] + edges[:-1]) / 2
@@ -238,7 +238,7 @@ class NoiseEstimator(Step):
             preset = surveys[image.meta["survey"]].rms
             if preset.unit.is_equivalent(image.unit):
                 return float(preset.to_value(image.unit)), "preset"
-        raise HaloInputError("this image is clipped and no threshold can be seen in it, so its noise is unknown",
+        raise UnusableImageError("this image is clipped and no threshold can be seen in it, so its noise is unknown",
                              path=image.meta.get("path"), hint="survey=, or NoiseEstimator.from_map(rms)")
 
     def _from_map(self, image):

@@ -36,7 +36,8 @@ def subtract_compact(image, *, threshold=5.0, max_iterations=40):
     Parameters
     ----------
     image : ClusterImage or CutoutSet
-        With a beam, or the columns ``beam_major``, ``beam_minor``, ``beam_pa``, ``pixel_scale``.
+        With a beam, or the columns ``beam_major``, ``beam_minor``, ``beam_pa``, ``pixel_scale``; the
+        columns describe the beam relative to the pixel axes, as a CutoutMaker writes them.
     threshold : float, optional
         In units of the scatter of the filtered map, default 5.
     max_iterations : int, optional
@@ -75,7 +76,7 @@ def subtract_compact(image, *, threshold=5.0, max_iterations=40):
         if image.beam is None:
             raise HaloInputError("removing beam-shaped sources needs the beam", path=image.meta.get("path"),
                                  hint="read the image with beam=Beam(...) or survey=...")
-        kernel = _Kernel(image.beam, image.pixel_scale)
+        kernel = _Kernel(image.pixel_beam, image.pixel_scale)
         residual, sources = kernel.clean(image.data[None], threshold, max_iterations)
         _, x, y, peak, error = sources.T
         table = QTable({"position": image.wcs.pixel_to_world(x, y), "flux": peak * _flux_unit(image.unit),
