@@ -1,6 +1,6 @@
 """Are the p-values p-values? On simulated blank sky, and on the NVSS fields away from their centres.
 
-Usage: python benchmarks/p_values.py [--data FOLDER] [--fields 40] [--seed 20261122]
+Usage: python benchmarks/p_values.py [--data FOLDER] [--fields 16] [--seed 20261122]
 
 At positions that are no controls, p < x must occur as often as x, within what a binomial allows with
 99 %. In every simulated field 20 positions are drawn at random over the part of the field that a
@@ -57,7 +57,7 @@ def report(name, values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("HALOPY_TEST_DATA"))
-    parser.add_argument("--fields", type=int, default=40)
+    parser.add_argument("--fields", type=int, default=16)
     parser.add_argument("--seed", type=int, default=20261122)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)

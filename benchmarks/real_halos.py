@@ -1,6 +1,6 @@
 """Halo centres against control positions in the NVSS fields: the matched filter and a ten-line statistic.
 
-Usage: python benchmarks/real_halos.py [--data FOLDER] [--classifier NAME] [--seed 20261122]
+Usage: python benchmarks/real_halos.py [--data FOLDER] [--classifier NAME] [--seed 20261122] [--disc 3]
 
 FOLDER holds ``index.csv`` and ``nvss/`` (default: HALOPY_TEST_DATA). Eight fields with a halo, seven
 without; 35 control positions an image, at least 10' from its centre and 6' from each other. Nothing
@@ -39,17 +39,17 @@ def controls(image, centre, rng, *, n=35, apart=6 * u.arcmin, away=10 * u.arcmin
     return found
 
 
-def ten_lines(image, positions):
-    """Mask above 5 sigma, mean within 3', in units of its robust scatter over the image."""
+def ten_lines(image, positions, disc=3.0):
+    """Mask above 5 sigma, mean over a disc (diameter in arcmin), in units of its robust scatter over the image."""
     data, valid = image.data.astype(float), image.valid
     sigma = 1.4826 * np.median(np.abs(data[valid] - np.median(data[valid])))
     kept = valid & (data < 5 * sigma)
-    radius = (1.5 * u.arcmin / image.pixel_scale).to_value(u.one)
+    radius = (disc / 2 * u.arcmin / image.pixel_scale).to_value(u.one)
     grid = np.arange(-int(radius), int(radius) + 1)
-    disc = (np.hypot(grid[:, None], grid) <= radius).astype(float)
-    count = fftconvolve(kept.astype(float), disc, mode="same")
-    mean = fftconvolve(np.where(kept, data, 0), disc, mode="same") / np.maximum(count, 1)
-    mean[(count < 0.3 * disc.sum()) | ~valid] = np.nan
+    window = (np.hypot(grid[:, None], grid) <= radius).astype(float)
+    count = fftconvolve(kept.astype(float), window, mode="same")
+    mean = fftconvolve(np.where(kept, data, 0), window, mode="same") / np.maximum(count, 1)
+    mean[(count < 0.3 * window.sum()) | ~valid] = np.nan
     score = (mean - np.nanmedian(mean)) / (1.4826 * np.nanmedian(np.abs(mean - np.nanmedian(mean))))
     x, y = (np.rint(c).astype(int) for c in image.wcs.world_to_pixel(positions))
     return score[y, x]
@@ -70,7 +70,7 @@ def interval(values):
     return f"[{low:+.2f}, {high:+.2f}]" if low < 0 else f"[{low:.2f}, {high:.2f}]"
 
 
-def measure(folder, name, seed):
+def measure(folder, name, seed, disc):
     """Return one record per field: its scores at the centre and at the controls, by both statistics."""
     rng = np.random.default_rng(seed)
     with open(folder / "index.csv", encoding="utf-8") as stream:
@@ -89,7 +89,7 @@ def measure(folder, name, seed):
         near = np.hypot(yy, xx) * u.Quantity(cutouts.table["pixel_scale"])[0] <= 3 * u.arcmin
         removed = np.nansum((cutouts.data - compact)[:, near], axis=1)
         records.append({"name": row["target"], "halo": row["cls"].startswith("halo"), "compact": removed,
-                        name: score, "ten lines": ten_lines(image, places)})
+                        name: score, "ten lines": ten_lines(image, places, disc)})
     return records
 
 
@@ -115,10 +115,11 @@ def main():
     parser.add_argument("--data", type=Path, default=os.environ.get("HALOPY_TEST_DATA"))
     parser.add_argument("--classifier", default="matched-filter")
     parser.add_argument("--seed", type=int, default=20261122)
+    parser.add_argument("--disc", type=float, default=3.0, help="diameter of the plain mean, arcmin")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("--data FOLDER, or the environment variable HALOPY_TEST_DATA")
-    records = measure(Path(arguments.data), arguments.classifier, arguments.seed)
+    records = measure(Path(arguments.data), arguments.classifier, arguments.seed, arguments.disc)
     methods = [arguments.classifier, "ten lines"]
     value = {method: figures(records, method) for method in methods}
 
