@@ -155,9 +155,12 @@ class Detector(Model):
         if image.beam is None:
             raise HaloInputError("detection needs the beam of the image", path=image.meta.get("path"), keyword="beam",
                                  hint="read it with beam=Beam(...) or survey=...")
+        # Noise maps belong to the image as it came, in its own unit: what this noise has prepared is left alone.
+        if image.meta.get("prepared") == repr(self.noise):
+            return image
         if image.rms is None or self.noise is not None:
             image = (self.noise or NoiseEstimator())(image)
-        return in_jansky_per_beam(image)
+        return in_jansky_per_beam(image.replace(meta={**image.meta, "prepared": repr(self.noise)}))
 
     def cutouts(self, image, targets):
         """Return the cutouts of targets (a table with ``position``, such as the detections) as they are scored."""

@@ -77,6 +77,11 @@ def test_noise_maps_fit_the_image_as_it_came():
     got = detector(noise=NoiseEstimator.from_map(rms))(per_pixel, where, rng=1)
     assert got["status"][0] == "ok"
     assert float(got["rms"].to_value(u.Jy / u.beam)[0]) == pytest.approx(0.01, rel=1e-4)
+    # A run over many images prepares each once, and goes on with what it has.
+    chain = detector(noise=NoiseEstimator.from_map(rms))
+    again = chain(chain.prepare(per_pixel), where, rng=1)
+    assert float(again["flux"].to_value(u.mJy)[0]) == float(got["flux"].to_value(u.mJy)[0])
+    assert chain.cutouts(chain.prepare(per_pixel), again).unit == u.Jy / u.beam
 
 
 def test_surface_brightness_in_steradians():

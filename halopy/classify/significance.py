@@ -8,7 +8,17 @@ from __future__ import annotations
 import numpy as np
 from astropy import units as u
 
-from halopy.classify.bank import LEAST, WIDEST, correlated_variance, robust_scatter, template
+from halopy.classify.bank import (
+    EXCESS_RADIUS,
+    INNER,
+    LEAST,
+    MIN_SUPPORT,
+    OUTER,
+    WIDEST,
+    correlated_variance,
+    robust_scatter,
+    template,
+)
 from halopy.errors import HaloInputError
 from halopy.preprocess.subtract import subtract_compact
 
@@ -52,7 +62,7 @@ def significance(image, matched_filter):
     fwhm = float((np.sqrt(beam.major * beam.minor) / image.pixel_scale).to_value(u.one))
     best, excess = np.full(image.shape, -np.inf), 1.0
     for radius in sorted(matched_filter.radii):
-        half = int(np.ceil(min(2 * max(3 * radius, LEAST), WIDEST) * fwhm)) + 1
+        half = int(np.ceil(min(OUTER * max(INNER * radius, LEAST), WIDEST) * fwhm)) + 1
         halo, support = template(beam, image.pixel_scale, radius, (2 * half + 1,) * 2)
         zero_sum = np.where(support, halo - halo[support].mean(), 0.0)
         noise = np.sqrt(correlated_variance(zero_sum, beam, image.pixel_scale))
@@ -63,9 +73,9 @@ def significance(image, matched_filter):
         signal = oaconvolve(pixels, halo, mode="same") - mean * oaconvolve(pixels, support.astype(float), mode="same")
         power = oaconvolve(weight, halo**2, mode="same") - mean * in_halo
         whole = (zero_sum**2).sum()
-        usable = valid & (area >= 0.5 * support.sum()) & (power > 0.05 * whole)
+        usable = valid & (area >= MIN_SUPPORT * support.sum()) & (power > 0.05 * whole)
         score = np.where(usable, signal / (noise * np.sqrt(np.where(usable, power, whole) / whole)), np.nan)
-        if radius <= 1 or best.max() == -np.inf:
+        if radius <= EXCESS_RADIUS or best.max() == -np.inf:
             excess = max(1.0, float(robust_scatter(score.reshape(1, -1))[0]))
         best = np.fmax(best, score / excess)
     return image.replace(data=np.where(np.isfinite(best), best, np.nan), unit=u.dimensionless_unscaled, rms=None,
