@@ -265,6 +265,15 @@ class ClusterImage(NDData):
         x, y = vectors[:, 1]
         return Beam(major, minor, np.degrees(np.arctan2(-x, y)) % 180 * u.deg, source=self.beam.source)
 
+    @property
+    def pixels_per_sky(self):
+        """``(2, 2)`` derivatives of x and y (rows) by east and north (columns) at the centre, in pixels per arcsec."""
+        matrix = _sky_per_pixel(self.wcs, self.shape)
+        if not np.isfinite(matrix).all():
+            scale = self.pixel_scale.to_value(u.arcsec)
+            return NORTH_UP / scale
+        return np.linalg.inv(np.degrees(matrix) * 3600)
+
     def replace(self, **changes):
         """Return a copy with some of the constructor's arguments changed.
 

@@ -80,19 +80,37 @@ class Survey:
         Beam
             Its ``source`` is ``"survey <name>"``.
         """
-        east, north = self.beam
         if position is not None and not position.isscalar:
             raise HaloInputError("beam_at takes one position", found=f"{position.size} positions",
                                  hint="[survey.beam_at(p) for p in positions]")
-        if self.zenith is not None and position is not None:
-            distance = (position.icrs.dec - self.zenith).to_value(u.deg)
-            if distance < 0 or self.grows_north:
-                # Nothing is observed so near the horizon; the limit keeps the beam finite.
-                north = north / np.cos(np.radians(min(abs(distance), 80)))
+        east, north = self.beam_widths(None if position is None else position.icrs.dec)
         source = f"survey {self.name}"
         if north >= east:
             return Beam(north, east, 0 * u.deg, source)
         return Beam(east, north, 90 * u.deg, source)
+
+    def beam_widths(self, declination=None):
+        """Return the full widths at half maximum, east-west and north-south, at declinations.
+
+        Parameters
+        ----------
+        declination : `~astropy.units.Quantity`, optional
+            An angle or an array of them; None (default): the zenith.
+
+        Returns
+        -------
+        east, north : `~astropy.units.Quantity`
+            Of the shape of ``declination``.
+        """
+        east, north = self.beam
+        if declination is None:
+            return east, north
+        distance = np.zeros(np.shape(declination)) * u.deg if self.zenith is None else declination - self.zenith
+        distance = distance.to_value(u.deg)
+        grows = (distance < 0) | self.grows_north
+        # Nothing is observed so near the horizon; the limit keeps the beam finite.
+        growth = np.where(grows, 1 / np.cos(np.radians(np.minimum(np.abs(distance), 80))), 1.0)
+        return east * np.ones(growth.shape), north * growth
 
 
 class _Surveys(Mapping):
