@@ -1,4 +1,4 @@
-"""The command line: ``halopy detect``, ``halopy inspect`` and ``halopy demo``."""
+"""The command line: ``halopy detect``, ``halopy inspect``, ``halopy simulate`` and ``halopy demo``."""
 
 from __future__ import annotations
 
@@ -138,6 +138,27 @@ def _parser():
     inspect.add_argument("image", metavar="IMAGE", help="FITS image")
     inspect.set_defaults(command=_inspect)
 
+    simulate = commands.add_parser("simulate", parents=[common], help="make simulated cutouts, or a field of a survey",
+                                   description="Simulate labelled cutouts (-n) or a field with clusters (--field).")
+    what = simulate.add_mutually_exclusive_group(required=True)
+    what.add_argument("-n", "--number", type=int, metavar="N", help="so many cutouts; a stopped run is continued")
+    what.add_argument("--field", metavar="NY[,NX]", help="one field of so many pixels instead")
+    simulate.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the files")
+    simulate.add_argument("--survey", default="gleam-170-231", metavar="NAME", help="default gleam-170-231")
+    simulate.add_argument("--mix", metavar="LABEL=SHARE,...", help="what is shown, e.g. halo=0.5,none=0.5")
+    simulate.add_argument("--size", metavar="NY[,NX]", help="pixels of a cutout (default 64)")
+    simulate.add_argument("--chunk", type=int, metavar="N", help="cutouts in a file (default 8192)")
+    simulate.add_argument("--clusters", type=int, metavar="N", help="clusters in a field (default 8)")
+    simulate.add_argument("--faintest", type=float, metavar="MJY", help="flux of the faintest compact source in mJy")
+    simulate.add_argument("--relation", metavar="NAME", help="power-mass relation, e.g. cassano+2013")
+    simulate.add_argument("--clean", action="store_true", help="no artefacts: Gaussian noise and sources only")
+    simulate.add_argument("--clip-low", type=float, metavar="S", help="with --clip-high: lower end, e.g. -3")
+    simulate.add_argument("--clip-high", type=float, metavar="S", help="set to 0 what is fainter than S sigma")
+    simulate.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same sky (default 0)")
+    simulate.add_argument("--overwrite", action="store_true", help="replace a field in DIR")
+    simulate.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    simulate.set_defaults(command=_simulate)
+
     demo = commands.add_parser("demo", parents=[common], help="run on a simulated field that ships with halopy")
     demo.add_argument("-o", "--output", default="halopy-demo", metavar="DIR", help="default ./halopy-demo")
     demo.set_defaults(command=_demo)
@@ -274,6 +295,15 @@ def _inspect(arguments):
     from halopy.io.fits import describe
 
     print(describe(_read(arguments.image, _read_keywords(arguments))))
+    return EXIT["ok"]
+
+
+def _simulate(arguments):
+    from halopy.cli_simulate import simulate
+
+    text = simulate(arguments, progress=_bar("files", arguments.quiet))
+    if not arguments.quiet:
+        print(text)
     return EXIT["ok"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.table import QTable, vstack
+from astropy.table import MaskedColumn, QTable, vstack
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS, Sip
 
@@ -38,6 +38,9 @@ class CutoutSet:
         Unit of the pixels, default dimensionless.
     meta : mapping, optional
         ``meta["wcs"]`` maps the column ``image`` to a FITS header (text) of that image's WCS.
+        ``meta["sources"]`` is a QTable of the sources that were simulated in the cutouts or injected
+        into them, a row a source: ``name`` is that of its cutout, ``cutout`` the row of its cutout
+        when the set was made. Selecting rows leaves meta as it is: names still match, rows need not.
 
     Examples
     --------
@@ -216,7 +219,12 @@ class CutoutSet:
         return self[~test], self[test]
 
     def join(self, *others):
-        """Return one set of these cutouts and of ``others`` (same shape and unit)."""
+        """Return one set of these cutouts and of ``others`` (same shape and unit).
+
+        Their sources are stacked, without those of cutouts that are no longer there, and the column
+        ``cutout`` counts in the joined set. What one of the tables of sources has no column for is
+        NaN, empty text, 0 or False there.
+        """
         for other in others:
             if other.data.shape[1:] != self.data.shape[1:] or other.unit != self.unit:
                 raise HaloInputError("only cutouts of one shape and unit can be joined, "
@@ -235,11 +243,12 @@ class CutoutSet:
                 tables[-1] = cutouts.table.copy()
                 tables[-1]["image"] = [renamed.get(str(name), str(name)) for name in cutouts.table["image"]]
         table = vstack(tables, metadata_conflicts="silent") if any(t.colnames for t in tables) else None
+        sources = _joined_sources([self, *others])
         return self.replace(data=np.concatenate([c.data for c in (self, *others)]), table=table,
-                            meta=self.meta | ({"wcs": headers} if headers else {}))
+                            meta=self.meta | ({"wcs": headers} if headers else {}) | sources)
 
     def write(self, path, *, overwrite=False):
-        """Write a FITS file: the pixels as a cube, the table and the WCS headers behind it.
+        """Write a FITS file: the pixels as a cube, the table, the sources and the WCS headers behind it.
 
         The file appears under its name only when it is complete.
         """
@@ -250,20 +259,9 @@ class CutoutSet:
         primary.header["BUNIT"] = self.unit.to_string("fits") if self.unit != u.dimensionless_unscaled else ""
         primary.header["HALOPY"] = ("CutoutSet", "n, ny, nx; one row of the table each")
         hdus = [primary]
-        if self.table.colnames:
-            buffer = io.BytesIO()
-            table = self.table.copy()
-            table.meta = {}
-            for name in table.colnames:
-                column = table[name]
-                if not isinstance(column, np.ndarray) or column.dtype.kind != "U":
-                    continue
-                text = np.ma.filled(np.ma.asarray(column), "")
-                if not all(value.isascii() for value in text.flat):
-                    table[name] = np.strings.encode(text, "utf-8")  # FITS knows ASCII only; astropy reads UTF-8
-            table.write(buffer, format="fits")
-            hdus.append(fits.open(io.BytesIO(buffer.getvalue()))[1])
-            hdus[-1].name = "CUTOUTS"
+        for name, table in (("CUTOUTS", self.table), ("SOURCES", self.meta.get("sources"))):
+            if table is not None and table.colnames:
+                hdus.append(_table_hdu(table, name))
         if headers := self.meta.get("wcs"):
             columns = {"image": [name.encode() for name in headers],
                        "header": [header.encode() for header in headers.values()]}
@@ -284,17 +282,81 @@ class CutoutSet:
                     raise HaloInputError("this file was not written by CutoutSet.write", path=path)
                 data, unit = hdus[0].data, u.Unit(hdus[0].header["BUNIT"])
                 names = [h.name for h in hdus]
-                table = QTable.read(hdus["CUTOUTS"]) if "CUTOUTS" in names else None
-                meta = {}
+                table = table_of(hdus["CUTOUTS"]) if "CUTOUTS" in names else None
+                meta = {"sources": table_of(hdus["SOURCES"])} if "SOURCES" in names else {}
                 if "WCS" in names:
                     meta["wcs"] = {str(r["image"]): str(r["header"]) for r in QTable.read(hdus["WCS"])}
         except HaloInputError:
             raise
         except Exception as error:  # astropy answers a bad file with some fifteen kinds of exception
             raise HaloInputError(f"cannot read a CutoutSet: {error}", path=path) from error
-        if table is not None:
-            table.meta = {}
         return cls(data, table, unit=unit, meta=meta)
+
+
+def _joined_sources(sets):
+    """Return ``{"sources": the sources of all sets}``, or nothing where none has any."""
+    tables, before = [], 0
+    for cutouts in sets:
+        sources = cutouts.meta.get("sources")
+        if sources is not None and len(cutouts):
+            sources = QTable(sources, copy=True)
+            names = cutouts.table["name"] if "name" in cutouts.table.colnames else []
+            if "name" in sources.colnames and np.isin(names, sources["name"]).any():
+                # Rows may have been selected since: the names say where a source belongs now.
+                names, first = np.unique(np.asarray(names).astype(str), return_index=True)
+                own = np.asarray(sources["name"]).astype(str)
+                at = np.minimum(np.searchsorted(names, own), len(names) - 1)
+                sources["cutout"] = first[at]
+                sources = sources[names[at] == own]
+                sources = sources[np.argsort(sources["cutout"], kind="stable")]
+            if "cutout" in sources.colnames:
+                sources["cutout"] = sources["cutout"] + before
+            tables.append(sources)
+        before += len(cutouts)
+    if not tables:
+        return {}
+    joined = vstack(tables, metadata_conflicts="silent")
+    for name in joined.colnames:
+        if np.any(getattr(joined[name], "mask", False)) and isinstance(joined[name], np.ndarray):
+            joined[name] = joined[name].filled({"f": np.nan, "U": ""}.get(joined[name].dtype.kind, 0))
+    return {"sources": joined}
+
+
+def _table_hdu(table, name):
+    table = table.copy()
+    table.meta = {}
+    for column in table.colnames:
+        values = table[column]
+        if not isinstance(values, np.ndarray):
+            continue
+        masked = hasattr(values, "mask")
+        if values.dtype.kind == "U":
+            text = np.ma.filled(np.ma.asarray(values), "")
+            if not all(value.isascii() for value in text.flat):
+                text = np.strings.encode(text, "utf-8")  # FITS knows ASCII only; astropy reads UTF-8
+                table[column] = MaskedColumn(text, mask=values.mask) if masked else text
+        if masked:
+            # A mask of its own: NaN and empty text are values, and shall not come back as missing.
+            table[column].info.serialize_method["fits"] = "data_mask"
+    buffer = io.BytesIO()
+    table.write(buffer, format="fits")
+    hdu = fits.open(io.BytesIO(buffer.getvalue()))[1]
+    hdu.name = name
+    return hdu
+
+
+def table_of(hdu):
+    """Return the QTable in an HDU that `CutoutSet.write` wrote, as it was: text as text, NaN as NaN."""
+    table = QTable.read(hdu, mask_invalid=False)
+    table.meta = {}
+    for name in table.colnames:
+        values = table[name]
+        if isinstance(values, np.ndarray) and values.dtype.kind == "S":
+            text = np.strings.decode(np.ma.getdata(values), "utf-8")
+            table[name] = MaskedColumn(text, mask=values.mask) if hasattr(values, "mask") else text
+        elif isinstance(values, np.ndarray) and not values.dtype.isnative:
+            table[name] = values.astype(values.dtype.newbyteorder("="))
+    return table
 
 
 def tangent_wcs(position: SkyCoord, pixel_scale, shape):

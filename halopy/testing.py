@@ -14,6 +14,7 @@ import inspect
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,7 @@ def check_generator(model, *, cutouts=None, conditions=None):
         lacking = QTable({"other": np.zeros(2)})
         _expect(model, HaloInputError, "sample without its condition columns",
                 lambda: fitted.sample(2, conditions=lacking, rng=5))
+    _check_optional(model, fitted, conditions)
     _check_repeats(model, cutouts, lambda m: sample(m).data)
     _check_file(model, fitted, lambda m: sample(m).data)
 
@@ -277,6 +279,31 @@ def _check_file(model, fitted, use):
     result = _run(model, "the loaded model", lambda: use(loaded))
     _require(result.tobytes() == expected.tobytes(), model,
              "a loaded model must give the same numbers as the saved one")
+
+
+def _check_optional(model, fitted, conditions):
+    """NaN in an optional condition is the same as no such column; what was drawn can be asked for."""
+    needed = conditions[[name for name in conditions.colnames if name not in model.optional_conditions]]
+
+    def sample(**given):
+        table = needed.copy()
+        for name, values in given.items():
+            table[name] = values
+        return fitted.sample(len(table), conditions=table, rng=5)
+
+    made = _run(model, "sample", sample)
+    for name in model.optional_conditions:
+        drawn = made.table[name] if name in made.table.colnames else np.full(len(made), np.nan)
+        unit = 1 if getattr(drawn, "unit", None) is None else drawn.unit
+        nothing, infinite = {name: np.full(len(made), np.nan) * unit}, {name: np.full(len(made), np.inf) * unit}
+        free = _run(model, f"sample with {name} = NaN", partial(sample, **nothing))
+        _require(free.data.tobytes() == made.data.tobytes(), model,
+                 f"NaN in the optional condition {name!r} must be the same as no such column")
+        _expect(model, HaloInputError, f"sample with an infinite {name}", partial(sample, **infinite))
+        again = _run(model, f"sample with the {name} that it drew", partial(sample, **{name: drawn}))
+        _require(np.isfinite(again.data).all(), model, f"sample with a given {name} must make finite pixels")
+        _require(np.array_equal(again.table[name], drawn, equal_nan=True), model,
+                 f"the table of sample must have the {name} that was asked for")
 
 
 def _conditions(model, cutouts):

@@ -1,6 +1,7 @@
 """The command line: what it writes, prints and returns."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import types
@@ -16,6 +17,7 @@ import halopy.cli as cli
 from halopy.cutouts import CutoutSet, tangent_wcs
 from halopy.errors import HaloInputError, HalopyWarning, MissingExtraError, UnknownModelError
 from halopy.image import Beam, ClusterImage
+from halopy.io.catalog import read_targets
 from halopy.io.detections import blank_detections, read_detections
 
 CENTRE = SkyCoord(3.58, -30.39, unit="deg")
@@ -255,3 +257,105 @@ def test_help_loads_nothing_heavy():
 def test_module_is_a_command():
     done = subprocess.run([sys.executable, "-m", "halopy", "--version"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()[0]) == (0, "halopy")
+
+
+SIMULATED = ["--size", "16,20", "--faintest", "50", "--mix", "halo=0.5, none=0.5"]
+
+
+def test_simulated_cutouts(tmp_path, capsys):
+    from halopy import simulate
+
+    out = tmp_path / "set"
+    arguments = ["simulate", "-n", "50", "-o", str(out), "--chunk", "30", "--seed", "4", *SIMULATED]
+    assert cli.main(arguments) == 0
+    said, errors = capsys.readouterr()
+    assert {path.name for path in out.iterdir()} == {"cutouts-00000.fits", "cutouts-00001.fits", "cutouts.json"}
+    sets = list(simulate.read_cutouts(out))
+    assert [made.shape for made in sets] == [(30, 16, 20), (20, 16, 20)] and errors == ""
+    table = sets[0].join(sets[1]).table
+    lines = [line.split() for line in said.splitlines()]
+    assert lines[0] == ["label", "number", "flux", "/", "mJy", "S/N"]
+    halos = table[table["label"] == "halo"]
+    assert lines[1][:2] == ["halo", str(len(halos))]
+    assert float(lines[1][2]) == pytest.approx(np.median(halos["flux"].to_value(u.mJy)), abs=0.051)
+    assert float(lines[1][3]) == pytest.approx(np.median(halos["snr"]), abs=0.051)
+    assert lines[2] == ["none", str(50 - len(halos)), "-", "-"]
+    assert "cutouts-00000.fits to cutouts-00001.fits, 2 files" in said
+    # Again: nothing is left to do. Longer, or from another seed: refused.
+    assert cli.main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert cli.main([*arguments, "--seed", "5"]) == 2
+    assert "seed 4, not 5" in capsys.readouterr().err
+
+
+def test_simulated_cutouts_can_be_clean_and_clipped(tmp_path, capsys):
+    out = ["-o", str(tmp_path), "--quiet", "--survey", "gleam-x-170-231", *SIMULATED]
+    assert cli.main(["simulate", "-n", "9", *out, "--clean", "--clip-high", "3", "--relation", "cassano+2013"]) == 0
+    made = CutoutSet.read(tmp_path / "cutouts-00000.fits")
+    # Nothing survives between the survey's rms and three times that, and there are no edges without data.
+    assert np.isfinite(made.data).all()
+    assert not ((made.data > 0) & (made.data < 0.999 * 3 * made.table["rms"][0].value)).any()
+    assert (made.table["frequency"] == 200.5 * u.MHz).all() and made.table["rms"][0].to_value(u.mJy / u.beam) < 2
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["-n", "0"], "n must be a whole number, 1 or more"),
+    (["-n", "5", "--chunk", "0"], "chunk must be a whole number"),
+    (["-n", "5", "--seed", "-1"], "--seed must be 0 or more"),
+    (["-n", "5", "--size", "64,64,64"], "--size takes one or two numbers of pixels"),
+    (["-n", "5", "--size", "big"], "--size takes one or two"),
+    (["--field", "0"], "--field takes one or two numbers of pixels"),
+    (["-n", "5", "--mix", "halo"], "--mix takes a share for each label, once"),
+    (["-n", "5", "--mix", "halo=1,halo=2"], "--mix takes a share for each label, once"),
+    (["-n", "5", "--mix", "star=1"], "mix takes the labels halo, mini-halo"),
+    (["-n", "5", "--survey", "gleam-170"], "no survey is called 'gleam-170'"),
+    (["-n", "5", "--relation", "x"], "relation must be a PowerMass or the name of one"),
+    (["-n", "5", "--clip-low", "-3"], "--clip-low needs an upper end too.*--clip-low -3 --clip-high 3"),
+    (["-n", "5", "--clusters", "3"], "--clusters belongs to --field"),
+    (["-n", "5", "--overwrite"], "--overwrite belongs to --field"),
+    (["--field", "64", "--size", "64"], "--size belongs to -n"),
+    (["--field", "64", "--chunk", "64"], "--chunk belongs to -n"),
+    (["--field", "64", "--clusters", "-1"], "clusters must be a number")])
+def test_simulations_that_cannot_be(tmp_path, capsys, arguments, text):
+    out = tmp_path / "out"
+    assert cli.main(["simulate", "-o", str(out), *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert re.search(text, errors) and errors.startswith("error: ") and len(errors.splitlines()) == 1
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_what_to_simulate_must_be_said(tmp_path, capsys):
+    assert cli.main(["simulate", "-o", str(tmp_path)]) == 2
+    assert "one of the arguments -n/--number --field is required" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert cli.main(["simulate", "--field", "64", "-o", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot make this folder" in capsys.readouterr().err
+
+
+def test_a_simulated_field_can_be_searched(tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()  # the true detector
+    out = tmp_path / "field"
+    arguments = ["simulate", "--field", "220,240", "--clusters", "3", "--seed", "2", "-o", str(out), "--clean",
+                 "--survey", "gleam-x-170-231"]
+    assert cli.main(arguments) == 0
+    said, errors = capsys.readouterr()
+    assert errors == "" and str(out / "targets.ecsv") in said
+    assert {path.name for path in out.iterdir()} == {"field.fits", "diffuse.fits", "truth.ecsv", "targets.ecsv"}
+    image, diffuse = (ClusterImage.read(out / name) for name in ("field.fits", "diffuse.fits"))
+    assert image.shape == diffuse.shape == (220, 240) and image.unit == u.Jy / u.beam
+    truth = QTable.read(out / "truth.ecsv")
+    assert truth["main"].sum() == 3 and len(truth) > 10
+    targets = read_targets(out / "targets.ecsv")
+    assert targets["name"].tolist() == ["cluster 1", "cluster 2", "cluster 3"]
+    assert (targets["redshift"] > 0).all() and set(targets["label"]) <= set(truth["class"])
+    assert targets["position"].separation(truth["position"][truth["main"]]).max() < 0.01 * u.arcsec
+    assert cli.main(["detect", str(out / "field.fits"), "--targets", str(out / "targets.ecsv"), "-o", str(out),
+                     "--n-controls", "20", "--quiet"]) == 0
+    found = read_detections(out / "detections.ecsv")
+    assert set(found["name"]) == set(targets["name"])
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    assert "field.fits: this file exists; try: --overwrite" in capsys.readouterr().err
+    pixels = image.data
+    assert cli.main([*arguments, "--overwrite", "--quiet"]) == 0
+    np.testing.assert_array_equal(ClusterImage.read(out / "field.fits").data, pixels)

@@ -294,3 +294,80 @@ def test_offsets_in_sets_of_many_kinds():
     own.table["augmented_from"] = [0, 1, 2]
     with pytest.raises(HaloInputError, match="augmented cutouts carry no WCS"):
         own.sky_offsets(0, 0)
+
+
+def with_sources(n=3, first=1, name="a", **columns):
+    names = [f"{name}{i} é" for i in range(n)]
+    cutout = np.repeat(np.arange(n), 2)
+    sources = QTable({
+        "cutout": cutout, "class": ["halo", "compact"] * n, "main": [True, False] * n,
+        "flux": np.linspace(1, 7, 2 * n) / 3 * u.mJy, "r_e": [np.nan, 60.1] * n * u.arcsec,
+        "m500": np.full(2 * n, 1 / 3) * u.Unit("1e14 solMass"), "alpha": np.full(2 * n, np.nan),
+        "seed": 2**62 - np.arange(2 * n), "note": [""] * 2 * n, "name": np.array(names)[cutout]})
+    for column, value in columns.items():
+        sources[column] = value
+    return CutoutSet(np.full((n, 4, 4), float(first)), QTable({"name": names, "r_e": [np.nan] * n * u.arcsec}),
+                     unit="Jy", meta={"sources": sources})
+
+
+def test_sources_survive_a_file(tmp_path):
+    cutouts = with_sources()
+    cutouts.write(tmp_path / "set.fits")
+    back = CutoutSet.read(tmp_path / "set.fits")
+    for made, read in ((cutouts.meta["sources"], back.meta["sources"]), (cutouts.table, back.table)):
+        assert read.colnames == made.colnames and read.meta == {}
+        for name in made.colnames:
+            assert type(read[name]) is type(made[name]), name
+            # Not big-endian, as FITS has it, and text as text: what looks into arrays would stumble.
+            assert read[name].dtype == made[name].dtype
+            assert getattr(read[name], "unit", None) == getattr(made[name], "unit", None)
+            np.testing.assert_array_equal(np.asarray(read[name]), np.asarray(made[name]))
+    empty = cutouts.replace(meta={"sources": cutouts.meta["sources"][:0]})
+    empty.write(tmp_path / "empty.fits")
+    assert len(CutoutSet.read(tmp_path / "empty.fits").meta["sources"]) == 0
+
+
+def test_what_a_joined_table_lacks_is_masked_in_a_file_too(tmp_path):
+    cutouts = CutoutSet(np.zeros((2, 4, 4)), {"name": ["é", ""], "x": [np.nan, 1], "q": [np.nan, 2] * u.Jy})
+    joined = cutouts.join(CutoutSet(np.zeros((1, 4, 4)), {"k": [5]}))
+    joined.write(tmp_path / "set.fits")
+    back = CutoutSet.read(tmp_path / "set.fits").table
+    for name, masked in (("name", [0, 0, 1]), ("x", [0, 0, 1]), ("q", [0, 0, 1]), ("k", [1, 1, 0])):
+        assert back[name].mask.tolist() == [bool(m) for m in masked], name
+    assert back["name"][:2].tolist() == ["é", ""] and np.isnan(back["x"][0])
+
+
+def test_joined_sources_count_in_the_joined_set():
+    a, b = with_sources(3), with_sources(2, name="b", tilt=[1.0, 2, 3, 4])
+    bare = CutoutSet(np.ones((2, 4, 4)), {"name": ["c", "d"]}, unit="Jy")
+    joined = bare.join(a, b)
+    sources = joined.meta["sources"]
+    assert sources["cutout"].tolist() == [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    assert np.isnan(sources["tilt"][:6]).all() and sources["tilt"][6:].tolist() == [1, 2, 3, 4]
+    assert not any(hasattr(sources[name], "mask") and np.any(sources[name].mask) for name in sources.colnames)
+    assert a.meta["sources"]["cutout"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert "sources" not in bare.join(bare).meta
+    assert b.join(bare).meta["sources"]["cutout"].tolist() == [0, 0, 1, 1]
+
+
+def test_sources_follow_selected_rows_by_name_when_joined():
+    a, b = with_sources(3), with_sources(2, name="b")
+    part = a[[2, 0]]
+    assert len(part.meta["sources"]) == 6
+    joined = part.join(b)
+    sources = joined.meta["sources"]
+    assert sources["cutout"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    np.testing.assert_array_equal(np.asarray(joined.table["name"])[sources["cutout"]], sources["name"])
+    assert len(a[[]].join(b).meta["sources"]) == 4
+    # Without names there is only the order.
+    nameless = CutoutSet(np.ones((1, 4, 4)), unit="Jy", meta={"sources": QTable({"cutout": [0], "flux": [1] * u.Jy})})
+    assert nameless.join(nameless).meta["sources"]["cutout"].tolist() == [0, 1]
+
+
+def test_simulated_cutouts_are_the_same_after_a_file(tmp_path):
+    from halopy import simulate
+
+    cutouts = simulate.cutouts(20, rng=1, shape=(16, 16))
+    cutouts.write(tmp_path / "set.fits")
+    back = CutoutSet.read(tmp_path / "set.fits")
+    np.testing.assert_array_equal(simulate.diffuse_part(back).data, simulate.diffuse_part(cutouts).data)

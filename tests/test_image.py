@@ -266,3 +266,37 @@ class TestPixelBeam:
         seen = on(wcs, Beam(20 * u.deg, 10 * u.deg, 30 * u.deg)).pixel_beam
         near = on(turned_wcs(turn=40), self.beam).pixel_beam
         assert seen.pa.to_value(u.deg) == pytest.approx(near.pa.to_value(u.deg), abs=0.1)
+
+
+class TestPixelsPerSky:
+    @given(st.floats(-360, 360), st.sampled_from([(-1, 1), (1, 1), (-1, -1), (1, -1)]), st.floats(0.5, 2),
+           st.sampled_from([("RA---SIN", "DEC--SIN"), ("RA---TAN", "DEC--TAN")]))
+    def test_it_is_the_inverse_of_the_cd_matrix(self, turn, signs, aspect, ctype):
+        """CD (Greisen & Calabretta 2002) takes pixels to degrees of east and north at the reference point."""
+        wcs = turned_wcs(turn=turn, east=signs[0], north=signs[1], aspect=aspect, ctype=ctype)
+        found = on(wcs, None).pixels_per_sky
+        np.testing.assert_allclose(found @ (wcs.wcs.cd * 3600), np.eye(2), atol=1e-5)
+
+    @pytest.mark.parametrize("centre", [(0.0, -20.0), (180.0, 0.0), (40.0, 90.0), (40.0, -90.0), (123.0, 89.99)])
+    def test_north_up_at_seams_and_poles(self, centre):
+        """East is to the left and north is up, 40" a pixel."""
+        image = on(tangent_wcs(SkyCoord(*centre, unit="deg"), PIXEL, (301, 301)), None, (301, 301))
+        np.testing.assert_allclose(image.pixels_per_sky * 40, [[-1, 0], [0, 1]], atol=1e-3)
+
+    @given(st.floats(-60, 60), st.floats(0, 360))
+    def test_a_small_step_on_the_sky(self, turn, direction):
+        image = on(turned_wcs(turn=turn, aspect=1.3), None)
+        centre = image.wcs.pixel_to_world(149.5, 149.5)
+        step = 20 * np.array([np.sin(np.radians(direction)), np.cos(np.radians(direction))])
+        x, y = image.wcs.world_to_pixel(centre.spherical_offsets_by(*(step * u.arcsec)))
+        np.testing.assert_allclose([x - 149.5, y - 149.5], image.pixels_per_sky @ step, atol=1e-4)
+
+    def test_the_axes_of_an_image_of_galactic_coordinates(self):
+        wcs = turned_wcs(centre=CENTRE.galactic, ctype=("GLON-SIN", "GLAT-SIN"))
+        np.testing.assert_allclose(on(wcs, None).pixels_per_sky * 40, [[-1, 0], [0, 1]], atol=1e-5)
+
+    def test_a_centre_without_sky_leaves_the_reference_pixel(self):
+        wcs = turned_wcs(turn=40, scale=1 * u.deg)
+        wcs.wcs.crpix = [-400.0, -400.0]
+        expected = np.linalg.inv(turned_wcs(turn=40, scale=1 * u.deg).wcs.cd * 3600)
+        np.testing.assert_allclose(on(wcs, None).pixels_per_sky, expected, rtol=1e-4)

@@ -92,6 +92,44 @@ def test_one_position_only():
         surveys["tgss"].beam_at(SkyCoord([1, 2], [3, 4], unit="deg"))
 
 
+class TestBeamWidths:
+    def test_east_west_first(self):
+        """Of an array on the ground only the north-south baselines shorten: by cos(dec - zenith)."""
+        east, north = surveys["gleam-170-231"].beam_widths([-86.7, -26.7, 33.3] * u.deg)
+        np.testing.assert_allclose(east.to_value(u.arcsec), 133)
+        np.testing.assert_allclose(north.to_value(u.arcsec), [244, 122, 244], rtol=1e-9)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_an_array_of_them_is_what_beam_at_says(self, name):
+        declination = np.linspace(-90, 90, 13)
+        east, north = surveys[name].beam_widths(declination * u.deg)
+        assert east.shape == north.shape == (13,)
+        for dec, wide, high in zip(declination, east, north, strict=True):
+            beam = surveys[name].beam_at(at(dec))
+            assert u.allclose([beam.major, beam.minor], [max(wide, high), min(wide, high)], rtol=1e-12)
+            assert beam.pa == (0 if high >= wide else 90) * u.deg
+
+    def test_shapes_and_the_zenith(self):
+        mwa = surveys["mwa2-118"]
+        assert mwa.beam_widths() == mwa.beam
+        east, north = mwa.beam_widths(SkyCoord([[1, 2, 3]], [[-26.7, -26.7, 80]], unit="deg").dec)
+        assert east.shape == north.shape == (1, 3)
+        assert north[0, 0] == mwa.beam[1] < north[0, 2]
+        east, north = mwa.beam_widths(-26.7 * u.deg)
+        assert east.isscalar and u.isclose(north, mwa.beam[1])
+        assert all(width.size == 0 for width in mwa.beam_widths([] * u.deg))
+
+    def test_where_it_does_not_grow(self):
+        for name, dec in (("nvss", 80), ("tgss", 60), ("lotss-6", 70)):
+            survey = surveys[name]
+            assert u.allclose(survey.beam_widths([dec, dec] * u.deg), u.Quantity([survey.beam[0]] * 2)[:, None])
+
+    def test_it_stays_finite_at_the_horizon(self):
+        # 1 / cos(80 deg) = 5.76: nothing is observed beyond.
+        north = surveys["gleam-170-231"].beam_widths([53.3, 63.3, 90] * u.deg)[1]
+        np.testing.assert_allclose(north.to_value(u.arcsec), 122 * 5.7588, rtol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def measured(real_data):
     """(preset, dec, area of the preset over the area measured) of every GLEAM and robust 0 MWA-2 image."""

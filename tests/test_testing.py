@@ -11,6 +11,8 @@ from astropy.table import QTable
 
 from halopy import classifiers, generators
 from halopy.classify import Classifier
+from halopy.cutouts import CutoutSet
+from halopy.errors import HaloInputError
 from halopy.generative import HaloGenerator
 from halopy.testing import check_classifier, check_generator, simulated_cutouts
 
@@ -194,6 +196,49 @@ class ByBrightness(Blobs):
     conditions = ("label", "peak_snr")
 
 
+class OfSomePeak(Blobs):
+    """Peaks that may be asked for."""
+
+    optional_conditions = ("peak",)
+
+    def _sample(self, conditions, rng):
+        n = len(conditions)
+        peak = rng.uniform(5, 9, n)
+        if "peak" in conditions.colnames:
+            peak = np.where(np.isnan(conditions["peak"]), peak, conditions["peak"])
+        data = rng.normal(size=(n, 8, 8))
+        data[:, 4, 4] = peak
+        return CutoutSet(data, QTable({"peak": peak, "own": np.arange(n)}), unit="Jy", meta={"made": "so"})
+
+
+class ForgetsNan(OfSomePeak):
+    def _sample(self, conditions, rng):
+        made = super()._sample(conditions, rng)
+        return made.replace(data=made.data + ("peak" in conditions.colnames))
+
+
+class BreaksWhenAsked(OfSomePeak):
+    def _sample(self, conditions, rng):
+        made = super()._sample(conditions, rng)
+        asked = "peak" in conditions.colnames and np.isfinite(conditions["peak"]).any()
+        return made.replace(data=made.data + (np.nan if asked else 0))
+
+
+class ChecksNothing(OfSomePeak):
+    def sample(self, n, *, conditions=None, **settings):
+        if conditions is not None and "peak" in conditions.colnames:
+            conditions = conditions.copy()
+            conditions["peak"][np.isinf(conditions["peak"])] = np.nan
+        return super().sample(n, conditions=conditions, **settings)
+
+
+class TakesItBack(OfSomePeak):
+    def sample(self, n, **settings):
+        made = super().sample(n, **settings)
+        made.table["peak"] = -made.table["peak"]
+        return made
+
+
 class MakesNoneOfNone(Blobs):
     def _sample(self, conditions, rng):
         return np.stack([rng.normal(size=(8, 8)) for _ in range(len(conditions))])
@@ -217,6 +262,27 @@ class HasHoles(Blobs):
 def test_a_good_generator():
     check_generator(Blobs())
     check_generator(ByBrightness(), conditions=QTable({"label": ["halo", "orc"], "peak_snr": [3.0, 4.0]}))
+    check_generator(OfSomePeak())
+
+
+def test_what_is_asked_for_and_what_is_drawn():
+    """Given values are kept, NaN and masked ones are drawn; what the generator adds stays beside them."""
+    wanted = QTable({"label": ["halo"] * 3, "peak": np.ma.MaskedArray([6, 7, 8], mask=[False, True, False])})
+    made = OfSomePeak().sample(3, conditions=wanted, rng=1)
+    assert made.unit == u.Jy and made.meta == {"made": "so"} and made.table["own"].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(made.table["peak"], made.data[:, 4, 4], rtol=1e-6)
+    assert made.table["peak"][0] == 6 and made.table["peak"][2] == 8 and 5 <= made.table["peak"][1] <= 9
+    assert set(made.table["group"]) == {"generated"} and made.table["label"].tolist() == ["halo"] * 3
+    free = OfSomePeak().sample(3, label="relic", rng=1)
+    assert set(free.table["label"]) == {"relic"} and (free.table["peak"] <= 9).all()
+
+
+@pytest.mark.parametrize(("peak", "text"), [
+    (["a", "b"], "must be a column of numbers"), ([1.0, np.inf], "must be finite, or NaN where it is to be drawn"),
+    (np.ones((2, 2)), "must be finite, or NaN")])
+def test_optional_conditions_that_cannot_be(peak, text):
+    with pytest.raises(HaloInputError, match=text):
+        OfSomePeak().sample(2, conditions=QTable({"label": ["halo", "none"], "peak": peak}))
 
 
 @pytest.mark.parametrize(("cls", "text"), [
@@ -225,6 +291,10 @@ def test_a_good_generator():
     (HasItsOwnSeed, "another rng must make other images"),
     (HasNoSeed, "the same rng must make the same bytes"),
     (HasHoles, "must make 6 images of finite pixels"),
+    (ForgetsNan, "NaN in the optional condition 'peak' must be the same as no such column"),
+    (BreaksWhenAsked, "sample with a given peak must make finite pixels"),
+    (ChecksNothing, "sample with an infinite peak must raise HaloInputError, raised nothing"),
+    (TakesItBack, "the table of sample must have the peak that was asked for"),
 ])
 def test_a_generator_that_breaks_its_promise(cls, text):
     with pytest.raises(AssertionError, match=f"{cls.__name__}: .*{text}"):

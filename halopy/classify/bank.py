@@ -278,7 +278,7 @@ class Fit:
 
 
 def correlated_variance(weights, beam, pixel_scale):
-    """Variance of a weighted sum over noise of unit rms that has the autocorrelation of the beam."""
+    """Variance of a weighted sum over white noise that was smoothed by the beam, of unit rms."""
     ny, nx = (2 * n for n in weights.shape)
     v, w = np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx)[None]
     covariance = 2 * beam.covariance(pixel_scale)

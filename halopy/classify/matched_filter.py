@@ -69,7 +69,7 @@ class MatchedFilter(Classifier):
     trainable = False
 
     def __init__(self, *, radii=(0.35, 0.7, 1.4, 2.8, 5.6), slack=0.75, threshold=5.0, leftover=0.2, soft=2.0,
-                 slope=2.968, intercept=-7.178):
+                 slope=3.155, intercept=-7.139):
         self.radii = radii
         self.slack = slack
         self.threshold = threshold
@@ -82,7 +82,7 @@ class MatchedFilter(Classifier):
         return self.probability(self.statistic(cutouts))
 
     def probability(self, snr):
-        """Return the logistic of the statistic; beyond 8 that enters as 8 + ln(1 + S/N - 8).
+        """Return the logistic of the statistic, whose argument rises beyond 8 as ln(1 + S/N - 8) only.
 
         Double precision has no room between a probability and 1 for what a plain logistic gives
         beyond an S/N of 15, and a stronger halo must not have the same probability as a weaker one.
@@ -90,7 +90,7 @@ class MatchedFilter(Classifier):
         from scipy.special import expit
 
         snr = np.asarray(snr, dtype=float)
-        return expit(self.slope * np.where(snr > 8, 8 + np.log1p(np.maximum(snr, 8) - 8), snr) + self.intercept)
+        return expit(self.slope * np.minimum(snr, 8) + np.log1p(np.maximum(snr, 8) - 8) + self.intercept)
 
     def statistic(self, cutouts):
         """Return the best S/N of each cutout, ``(n,)``; NaN where nothing can be scored."""

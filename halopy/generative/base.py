@@ -19,13 +19,21 @@ class HaloGenerator(Model, ABC):
     """Makes images of halos, and of what is mistaken for them.
 
     Users call `fit` and `sample`; a plugin writes ``_fit(cutouts, rng=, ...)`` and
-    ``_sample(conditions, rng) -> (n, ny, nx)``, where ``conditions`` is a QTable of ``n`` rows with
-    the columns named in ``conditions``. It is declared under the entry-point group
-    ``halopy.generators``.
+    ``_sample(conditions, rng)``, where ``conditions`` is a QTable of ``n`` rows with the columns named
+    in ``conditions``, and those of ``optional_conditions`` that were given. It returns pixels
+    ``(n, ny, nx)``, or a CutoutSet with a unit and columns of its own. It is declared under the
+    entry-point group ``halopy.generators``.
     """
 
     conditions = ("label",)
-    """The columns this generator can be conditioned on."""
+    """The columns this generator can be conditioned on; ``sample`` needs them all."""
+
+    optional_conditions = ()
+    """Columns of numbers that ``sample`` uses where they are given; the rest is drawn.
+
+    A value that is masked or NaN is drawn, too. ``_sample`` finds NaN there; where it returns a
+    CutoutSet with such a column, it says what was drawn.
+    """
 
     trainable = True
     """Whether ``fit`` is needed before ``sample``."""
@@ -58,14 +66,16 @@ class HaloGenerator(Model, ABC):
         label : str, optional
             One label for all; ``"halo"`` where neither it nor ``conditions`` is given.
         conditions : `~astropy.table.QTable`, optional
-            ``n`` rows with the columns of `conditions`, instead of ``label``.
+            ``n`` rows with the columns of `conditions`, instead of ``label``; and any of
+            `optional_conditions`, with NaN in rows where nothing is asked for.
         rng : int or `~numpy.random.Generator`, optional
             Seed or generator.
 
         Returns
         -------
         CutoutSet
-            With the conditions as columns, and ``group`` = ``"generated"``.
+            With the conditions as columns, and ``group`` = ``"generated"``. A generator may add
+            columns of its own, a unit, and ``meta``.
         """
         rng = np.random.default_rng(rng)
         if not isinstance(n, (int, np.integer)) or n < 0:
@@ -87,11 +97,31 @@ class HaloGenerator(Model, ABC):
         unknown = sorted(set(table["label"]) - set(LABELS)) if "label" in table.colnames else []
         if unknown:
             raise HaloInputError(f"a label is one of {', '.join(LABELS)}", found=unknown[0])
-        data = np.asarray(self._sample(table, rng))
-        if data.ndim != 3 or len(data) != n:
-            raise ValueError(f"{type(self).__name__}._sample must return shape ({n}, ny, nx), got {data.shape}")
-        table["group"] = ["generated"] * n if n else np.array([], dtype=str)
-        return CutoutSet(data, table)
+        for name in self.optional_conditions:
+            if name in table.colnames:
+                table[name] = _numbers(table[name], name)
+        made = self._sample(table, rng)
+        if not isinstance(made, CutoutSet):
+            made = np.asarray(made)
+        if len(made.shape) != 3 or len(made) != n:
+            raise ValueError(f"{type(self).__name__}._sample must return shape ({n}, ny, nx), got {made.shape}")
+        made = self._with_conditions(made, table) if isinstance(made, CutoutSet) else CutoutSet(made, table)
+        made.table["group"] = ["generated"] * n if n else np.array([], dtype=str)
+        return made
+
+    def _with_conditions(self, made, conditions):
+        """Return what was made with the conditions it was made for; what was drawn stays."""
+        table = made.table.copy() if made.table.colnames else QTable()
+        for name in self.conditions:
+            table[name] = conditions[name]
+        for name in self.optional_conditions:
+            if name in conditions.colnames:
+                given = np.isfinite(conditions[name])
+                values = table[name].copy() if name in table.colnames else conditions[name]
+                if given.any():
+                    values[given] = conditions[name][given]
+                table[name] = values
+        return made.replace(table=table)
 
     def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
         raise NotImplementedError(f"{type(self).__name__} is trainable and must define _fit")
@@ -103,3 +133,19 @@ class HaloGenerator(Model, ABC):
     def _set_state(self, state):
         super()._set_state(state)
         self.fitted_ = True
+
+
+def _numbers(column, name):
+    """Return a column of finite numbers, and NaN for what is to be drawn."""
+    unit = getattr(column, "unit", None)
+    try:
+        mask = np.array(np.broadcast_to(getattr(column, "mask", False), len(column)))
+        values = np.array(getattr(column, "unmasked", column), dtype=float)
+    except (TypeError, ValueError):
+        raise HaloInputError("an optional condition must be a column of numbers", keyword=name,
+                             found=str(getattr(column, "dtype", type(column).__name__))) from None
+    values[mask] = np.nan
+    if values.ndim != 1 or np.isinf(values).any():
+        raise HaloInputError("an optional condition must be finite, or NaN where it is to be drawn", keyword=name,
+                             found=values[np.isinf(values)][0] if values.ndim == 1 else f"shape {values.shape}")
+    return values if unit is None else values * unit

@@ -103,6 +103,7 @@ def draw_compact(area, faintest, frequency, rng):
     area : array-like
         ``(n,)`` square degrees of n areas: the expected numbers follow.
     faintest, frequency : `~astropy.units.Quantity`
+        An infinite flux density: no sources.
     rng : `~numpy.random.Generator`
 
     Returns
@@ -111,6 +112,8 @@ def draw_compact(area, faintest, frequency, rng):
         For each source: the number of its area, its flux density in Jy at ``frequency``, its index.
     """
     area = np.atleast_1d(np.asarray(area, dtype=float))
+    if np.isinf(faintest):
+        return np.zeros(0, dtype=int), np.zeros(0), np.zeros(0)
     limit = faintest_at_154(faintest, frequency)
     log_ratio = np.log(float((frequency / FREQUENCY).to_value(u.one)))
     # A source three deviations flatter or steeper than the mean still crosses the limit.

@@ -52,6 +52,9 @@ def inject(image, sources, *, rng=None):
 
     Notes
     -----
+    In an image, position angles count from the north of the frame of ``position``, at the source: far
+    from the image's centre that is not the centre's north.
+
     Offsets and position angles in cutouts count from the pixel axes, with +y for north: for a
     random scene that makes no difference, for a source at a given place cut the image after the
     injection.
@@ -114,7 +117,11 @@ def diffuse_part(image, sources=None):
                              hint="diffuse_part before the Augmenter")
     empty = np.where(np.isfinite(image.data), np.float32(0), np.float32(np.nan))
     kept = {"meta": {k: v for k, v in image.meta.items() if k != "sources"}}
-    return inject(image.replace(data=empty, **kept), sources[np.isin(np.asarray(sources["class"]), DIFFUSE)])
+    if isinstance(image, CutoutSet):
+        sources = _kept(sources, *_rows(image, sources))
+    part = inject(image.replace(data=empty, **kept), sources[np.isin(np.asarray(sources["class"]), DIFFUSE)])
+    # What the table says about the whole scene stays true.
+    return part.replace(table=image.table) if isinstance(image, CutoutSet) else part
 
 
 def _into_image(image, sources, rng):
@@ -130,9 +137,28 @@ def _into_image(image, sources, rng):
     x, y = image.wcs.world_to_pixel(sources["position"])
     shown = np.isfinite(x) & np.isfinite(y) & ~np.isin(np.asarray(sources["class"]), EMPTY)
     model = np.zeros((1, *image.shape), np.float32)
-    paint_components(model, components(sources[shown]), x[shown], y[shown], np.zeros(shown.sum(), int),
+    parts = _turned(components(sources[shown]), image, sources["position"][shown], x[shown], y[shown])
+    paint_components(model, parts, x[shown], y[shown], np.zeros(shown.sum(), int),
                      image.pixel_beam.covariance(image.pixel_scale), jacobian=image.pixels_per_sky)
     return image.replace(data=image.data + factor * model[0], meta=image.meta | {"sources": sources})
+
+
+def _turned(parts, image, positions, x, y):
+    """Turn Gaussians, as the painter knows one north for the whole image: that of its centre."""
+    positions, step = SkyCoord(positions), image.pixel_scale
+    ahead, none = np.full(len(x), step.value) * step.unit, np.zeros(len(x)) * step.unit
+    local = [np.stack(image.wcs.world_to_pixel(positions.spherical_offsets_by(*offset))) - (x, y)
+             for offset in ((ahead, none), (none, ahead))]
+    turn = np.linalg.inv(image.pixels_per_sky) @ np.stack(local, axis=-1).transpose(1, 0, 2) / step.to_value(u.arcsec)
+    # At the border of the sky a neighbour may have no pixel.
+    turn = np.where(np.isfinite(turn).all(axis=(1, 2), keepdims=True), turn, np.eye(2))[parts["source"]]
+    east, north, cee, cen, cnn = (parts[name] for name in ("east", "north", "cee", "cen", "cnn"))
+    offset = (turn @ np.stack([east, north], axis=-1)[..., None])[..., 0]
+    covariance = turn @ np.stack([cee, cen, cen, cnn], axis=-1).reshape(-1, 2, 2) @ turn.transpose(0, 2, 1)
+    turned = parts.copy()
+    turned["east"], turned["north"] = offset.T
+    turned["cee"], turned["cen"], turned["cnn"] = (covariance[:, i, j] for i, j in ((0, 0), (0, 1), (1, 1)))
+    return turned
 
 
 def _places(image, sources, rng):
@@ -156,8 +182,13 @@ def _into_cutouts(cutouts, sources):
         raise HaloInputError("sources go into cutouts at offsets from their centres, not at positions",
                              found=sources.colnames, hint="inject into the image, then cut it")
     n = len(cutouts)
-    row = _rows(cutouts, sources)
-    sources, row = sources[row >= 0], row[row >= 0]
+    for name in ("east", "north"):
+        sources[name] = _offset(sources, name)
+    index, row = _rows(cutouts, sources)
+    if len(sources) and not len(index) and n:
+        raise HaloInputError("none of the sources has the name of a cutout", found=str(sources["name"][0]),
+                             hint="without the column 'name' they go by the column 'cutout', or row by row")
+    kept, sources = _kept(sources, index, row), sources[index]
     covariance, scale = _beams(cutouts)
     x = (cutouts.shape[2] - 1) / 2 - _offset(sources, "east").to_value(u.arcsec) / scale[row]
     y = (cutouts.shape[1] - 1) / 2 + _offset(sources, "north").to_value(u.arcsec) / scale[row]
@@ -172,35 +203,49 @@ def _into_cutouts(cutouts, sources):
     paint_components(model, parts[~first], x, y, row, covariance, scale)
     factor = _factor(cutouts)
     table = cutouts.table
-    if np.array_equal(row[main], np.arange(n)):
+    if main.any() and np.array_equal(row[main], np.arange(n)):
         table = table.copy()
         fwhm = np.sqrt(u.Quantity(table["beam_major"]) * u.Quantity(table["beam_minor"])).to_value(u.arcsec)
         for name, values in truth_columns(sources, parts, row, fwhm).items():
             table[name] = values
         if "rms" in table.colnames:
             table["snr"] = peak * factor / u.Quantity(table["rms"], cutouts.unit).to_value(cutouts.unit)
-    sources["cutout"] = row
     if "name" in table.colnames:
-        sources["name"] = np.asarray(table["name"]).astype(str)[row]
-    return cutouts.replace(data=cutouts.data + factor * model, table=table, meta=cutouts.meta | {"sources": sources})
+        kept["name"] = np.asarray(table["name"]).astype(str)[kept["cutout"]]
+    return cutouts.replace(data=cutouts.data + factor * model, table=table, meta=cutouts.meta | {"sources": kept})
 
 
 def _rows(cutouts, sources):
-    """The cutout of each source; −1 for one whose cutout is not among these."""
+    """Which sources lie in these cutouts, and in which; in the order of the cutouts."""
     n = len(cutouts)
     if "name" in sources.colnames and "name" in cutouts.table.colnames:
-        number = {name: i for i, name in enumerate(np.asarray(cutouts.table["name"]).astype(str).tolist())}
-        return np.array([number.get(name, -1) for name in np.asarray(sources["name"]).astype(str).tolist()], dtype=int)
-    if "cutout" not in sources.colnames:
+        # A selection may hold a cutout more than once, or not at all.
+        names = np.asarray(cutouts.table["name"]).astype(str)
+        order = np.argsort(names, kind="stable")
+        wanted = np.asarray(sources["name"]).astype(str)
+        first, last = (np.searchsorted(names[order], wanted, side) for side in ("left", "right"))
+        index = np.repeat(np.arange(len(sources)), last - first)
+        row = order[np.arange(len(index)) + np.repeat(last - np.cumsum(last - first), last - first)]
+    elif "cutout" not in sources.colnames:
         if len(sources) != n:
             raise HaloInputError("without a column 'cutout' the sources must have a row for each cutout",
                                  found=f"{len(sources)} sources, {n} cutouts")
-        return np.arange(n)
-    row = np.asarray(sources["cutout"])
-    if row.dtype.kind not in "iu" or (row.size and not (row.min() >= 0 and row.max() < n)):
-        raise HaloInputError(f"the column 'cutout' must number the cutouts, 0 to {n - 1}",
-                             found=f"{row.min()} to {row.max()}")
-    return row
+        return np.arange(n), np.arange(n)
+    else:
+        index, row = np.arange(len(sources)), np.asarray(sources["cutout"])
+        if row.dtype.kind not in "iu" or (row.size and not (row.min() >= 0 and row.max() < n)):
+            raise HaloInputError(f"the column 'cutout' must number the cutouts, 0 to {n - 1}",
+                                 found=f"{row.min()} to {row.max()}")
+    order = np.argsort(row, kind="stable")
+    return index[order], row[order]
+
+
+def _kept(sources, index, row):
+    """The sources that lie in cutouts, once each, with the number of one."""
+    index, first = np.unique(index, return_index=True)
+    sources = sources[index]
+    sources["cutout"] = row[first]
+    return sources
 
 
 def _beams(cutouts):

@@ -46,7 +46,7 @@ class PowerMass:
     >>> from astropy import units as u
     >>> from halopy.simulate import relations
     >>> print(f"{relations['cuciti+2023'].power(8e14 * u.solMass):.2e}")
-    4.12e+25 W / Hz
+    4.08e+25 W / Hz
     """
 
     frequency: u.Quantity

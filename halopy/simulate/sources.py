@@ -96,9 +96,9 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
     Each scene has one ``main`` row: what its label says, of flux 0 for ``none`` and ``blank``. All
     but ``blank`` lie in a cluster, with its brightest galaxy in some of them, and with compact
     sources denser than in the field: five times within 0.1 Mpc, by a beta-model beyond (Massardi &
-    De Zotti 2004, astro-ph/0405323). Some compact sources are doubles, two rows each. Halos follow a power-mass relation with its scatter, and a size
-    that gives them nearly one emissivity (Murgia+ 2009, arXiv 0901.1943); of the numbers for the
-    rest each stands in the source with its reason.
+    De Zotti 2004, astro-ph/0405323). Some compact sources are doubles, two rows each. Halos follow a
+    power-mass relation with its scatter, and a size that gives them nearly one emissivity (Murgia+
+    2009, arXiv 0901.1943); of the numbers for the rest each stands in the source with its reason.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
         The power-mass relation of the halos, default ``"cuciti+2023"``.
     faintest : `~astropy.units.Quantity`, optional
         Flux density of the faintest compact source that is drawn; default 0.65 of the rms: 5 mJy for
-        GLEAM at 170-231 MHz.
+        GLEAM at 170-231 MHz; infinite: only those that belong to what is asked for.
     extent : `~astropy.units.Quantity`, optional
         Fill a square of this side about each scene with the compact sources of the field; default
         none.
@@ -134,9 +134,15 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
     >>> from astropy import units as u
     >>> from halopy import simulate
     >>> sources = simulate.scenes(["halo", "none"], survey="gleam-170-231", rng=7)
-    >>> print(sources["cutout", "class", "redshift"][sources["main"]])
+    >>> print(sources["cutout", "class"][sources["main"]])
+    cutout class
+    ------ -----
+         0  halo
+         1  none
     """
     labels = np.asarray(labels, dtype=str)
+    if labels.ndim != 1:
+        raise HaloInputError("labels must be a sequence of labels", found=str(labels), hint="['halo']")
     rng = np.random.default_rng(rng)
     n = len(labels)
     unknown = sorted(set(labels.tolist()) - set(MIX))
@@ -144,7 +150,7 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
         raise HaloInputError(f"a scene has one of the labels {', '.join(MIX)}", found=unknown[0])
     survey = survey_named(survey)
     faintest = faintest_of(survey) if faintest is None else faintest
-    clusters = draw_clusters(n, rng=rng) if clusters is None else clusters
+    clusters = draw_clusters(n, rng=rng) if clusters is None else clusters_in(clusters)
     if len(clusters) != n:
         raise HaloInputError("clusters must have a row for each label", found=f"{len(clusters)} rows, {n} labels")
     redshift = np.array(clusters["redshift"], dtype=float)
@@ -164,6 +170,17 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
     if extent is not None:
         draw.field(n, u.Quantity(extent).to_value(u.arcsec))
     return draw.table()
+
+
+def clusters_in(table):
+    """Return a table of clusters, or say what one needs."""
+    names = getattr(table, "colnames", None)
+    if names is None or not {"redshift", "m500"} <= set(names):
+        raise HaloInputError("clusters must be a QTable with columns redshift and m500",
+                             found=type(table).__name__ if names is None else names)
+    if not u.Quantity(table["m500"]).unit.is_equivalent(u.solMass):
+        raise HaloInputError("the column m500 must be a mass", found=str(table["m500"].unit), hint="5e14 * u.solMass")
+    return table
 
 
 def survey_named(survey):
@@ -189,6 +206,8 @@ class _Draw:
     def __init__(self, redshift, mass, survey, relation, faintest, rng):
         self.redshift, self.mass, self.relation, self.faintest = redshift, mass, relation, faintest
         self.frequency, self.beam = survey.frequency, np.sqrt(survey.beam[0] * survey.beam[1]).to_value(u.arcsec)
+        # Without a limit there is no field, but blends there are.
+        self.blended = 4 * (faintest if np.isfinite(faintest) else faintest_of(survey))
         self.rng, self.blocks = rng, []
 
     def add(self, rows, kind, **columns):
@@ -301,7 +320,7 @@ class _Draw:
     def blend(self, rows):
         """Two to five compact sources so near each other that they may pass for a halo."""
         rng, n = self.rng, rows.size
-        flux = draw_fluxes(n, 4 * self.faintest, self.frequency, rng) * 1e3
+        flux = draw_fluxes(n, self.blended, self.frequency, rng) * 1e3
         self.add(rows, "blend", main=True, alpha=-0.8, flux=flux, length=self.beam * rng.uniform(0.5, 1.6, n))
 
     def none(self, rows):

@@ -14,7 +14,7 @@ from halopy.preprocess.clip import clip as clip_pixels
 from halopy.simulate.noise import draw_noise
 from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, rms_gradient
 from halopy.simulate.population import draw_clusters
-from halopy.simulate.sources import draw_labels, scenes, survey_named
+from halopy.simulate.sources import clusters_in, draw_labels, scenes, survey_named
 from halopy.simulate.truth import COMPACT, EMPTY, truth_columns
 
 __all__ = ["cutouts", "observe"]
@@ -89,15 +89,17 @@ def cutouts(n, *, survey="gleam-170-231", mix=None, shape=(64, 64), positions=No
     if not isinstance(n, (int, np.integer)) or n < 0:
         raise HaloInputError("n must be a whole number of cutouts", found=n)
     survey = survey_named(survey)
+    check_form(shape, clip)
     if clusters is None:
         clusters = draw_clusters(n, rng=rng)
-    elif len(clusters) == 0:
+    elif len(clusters_in(clusters)) == 0:
         raise HaloInputError("clusters must have at least one row", found=0)
     else:
         clusters = clusters[rng.integers(0, len(clusters), n)]
     positions = random_positions(n, survey, rng) if positions is None else positions
-    if positions.shape != (n,):
-        raise HaloInputError(f"positions must be a SkyCoord of {n} positions", found=positions.shape)
+    if not isinstance(positions, SkyCoord) or positions.shape != (n,):
+        raise HaloInputError(f"positions must be a SkyCoord of {n} positions",
+                             found=getattr(positions, "shape", type(positions).__name__))
     widest = max(width.max() for width in survey.beam_widths(positions.icrs.dec)) if n else 0 * u.deg
     sources = scenes(draw_labels(n, mix, rng=rng), survey=survey, clusters=clusters, relation=relation,
                      faintest=faintest, extent=max(shape) * survey.pixel_scale + 2 * MARGIN * widest, rng=rng)
@@ -181,6 +183,16 @@ def observe(sources, positions, *, survey, shape, correlation="psf", psf=None, a
     table["snr"] = peak * factor / rms
     made = CutoutSet(data, table, unit=u.Jy / u.beam, meta={"sources": sources})
     return made if clip is None else clip_pixels(made, low=clip[0], high=clip[1])
+
+
+def check_form(shape, clip):
+    """Say early what a shape and a clip look like."""
+    if not (isinstance(shape, (tuple, list)) and len(shape) == 2
+            and all(isinstance(size, (int, np.integer)) and size > 0 for size in shape)):
+        raise HaloInputError("shape must be two whole numbers (ny, nx)", found=shape, hint="shape=(64, 64)")
+    if clip is not None and not (isinstance(clip, (tuple, list)) and len(clip) == 2):
+        raise HaloInputError("clip must be two numbers of sigmas, (low, high)", found=clip,
+                             hint="clip=(None, 3), or (-3, 3) for both sides")
 
 
 def _table(positions, widths, token, survey):

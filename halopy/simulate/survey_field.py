@@ -11,12 +11,12 @@ from halopy.cutouts import tangent_wcs
 from halopy.errors import HaloInputError
 from halopy.image import ClusterImage
 from halopy.preprocess.clip import clip as clip_pixels
-from halopy.simulate.survey_cutouts import BRIGHT, MARGIN, random_positions
 from halopy.simulate.injection import inject
 from halopy.simulate.noise import draw_noise
 from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, rms_gradient
 from halopy.simulate.population import draw_clusters
 from halopy.simulate.sources import MIX, draw_labels, scenes, survey_named
+from halopy.simulate.survey_cutouts import BRIGHT, MARGIN, check_form, random_positions
 
 __all__ = ["field"]
 
@@ -64,6 +64,7 @@ def field(shape=(512, 512), *, survey="gleam-170-231", position=None, clusters=8
     """
     rng = np.random.default_rng(rng)
     survey = survey_named(survey)
+    check_form(shape, clip)
     position = random_positions(1, survey, rng)[0] if position is None else position
     beam = survey.beam_at(position)
     rms = survey.rms.to_value(u.Jy / u.beam)
@@ -81,9 +82,12 @@ def field(shape=(512, 512), *, survey="gleam-170-231", position=None, clusters=8
     reach = MARGIN * (beam.major / survey.pixel_scale).to_value(u.one)
     # A long relic reaches into the field from farther away.
     reach = reach + np.nan_to_num(truth["length"] / survey.pixel_scale).to_value(u.one)
+    if not np.isfinite((x + y)[truth["main"]]).all():
+        raise HaloInputError("every cluster must lie on the field's half of the sky",
+                             found=str(truth["name"][truth["main"] & ~np.isfinite(x + y)][0]))
     inside = (x > -reach) & (x < shape[1] - 1 + reach) & (y > -reach) & (y < shape[0] - 1 + reach)
     truth, x, y = truth[inside | truth["main"]], x[inside | truth["main"]], y[inside | truth["main"]]
-    truth["blends"] = _blends(truth, x, y, np.sqrt(beam.major * beam.minor) / survey.pixel_scale)
+    truth["blends"] = _blends(truth, x, y, np.sqrt(beam.major * beam.minor), survey.pixel_scale)
 
     image = inject(blank, truth)
     covariance = beam.covariance(survey.pixel_scale)
@@ -135,12 +139,19 @@ def _place(sources, centres, names):
     return placed
 
 
-def _blends(truth, x, y, fwhm):
+def _blends(truth, x, y, fwhm, pixel_scale):
     from scipy.spatial import KDTree
 
-    compact = np.flatnonzero(truth["class"] == "compact")
-    if not compact.size:
+    from halopy.simulate.shapes import components
+
+    compact, blend = truth["class"] == "compact", np.flatnonzero(truth["class"] == "blend")
+    # The parts of a blend count one by one, as in cutouts.
+    parts = components(truth[blend])
+    owner, scale = blend[parts["source"]], pixel_scale.to_value(u.arcsec)
+    points = np.stack([np.append(x[compact], x[owner] - parts["east"] / scale),
+                       np.append(y[compact], y[owner] + parts["north"] / scale)], axis=1)
+    if not len(points):
         return np.zeros(len(truth), dtype=int)
-    near = KDTree(np.stack([x, y], axis=1)[compact]).query_ball_point(
-        np.stack([x, y], axis=1), fwhm.to_value(u.one), return_length=True)
-    return near - (truth["class"] == "compact")
+    near = KDTree(points).query_ball_point(np.stack([x, y], axis=1), (fwhm / pixel_scale).to_value(u.one),
+                                           return_length=True)
+    return near - compact
