@@ -184,6 +184,13 @@ class TestHalos:
         assert np.median(away[free]) == pytest.approx(0, abs=0.02)
         assert stats.median_abs_deviation(away[free], scale="normal") == pytest.approx(0.1, abs=0.02)
 
+    def test_they_lie_near_their_centres(self):
+        """Off by three tenths of r_e on each axis: within it for all but one in 250, exp(-1 / 0.18)."""
+        halos = mains(simulate.scenes(["halo"] * self.n, rng=5))
+        away = (np.hypot(halos["east"], halos["north"]) / halos["r_e"]).to_value(u.one)
+        assert np.mean(away < 1) > 0.98
+        assert np.median(away) == pytest.approx(0.3 * 1.1774, rel=0.06)
+
     def test_a_relation_without_scatter(self):
         relation = simulate.PowerMass(1400 * u.MHz, 24.6, 3.0, 0.0)
         halos = mains(simulate.scenes(["halo"] * 50, clusters=clusters(50), relation=relation, rng=1))
@@ -261,6 +268,8 @@ class TestCompact:
         expected = 400 * per_square_degree(0.005)
         assert len(found) == pytest.approx(expected, abs=4 * np.sqrt(expected))
         for name in ("east", "north"):
+            # The centre of a pair's flux lies in the square; one of the pair may not.
+            assert abs(found[name]).max() <= 0.5 * u.deg
             assert stats.kstest(found[name].to_value(u.deg) + 0.5, "uniform").pvalue > 0.01
         assert np.isnan(found["redshift"]).all()
 

@@ -45,6 +45,8 @@ class TestSources:
         assert stats.kstest(x[field] / 299, "uniform").pvalue > 0.01
         assert stats.kstest(y[field] / 399, "uniform").pvalue > 0.01
         assert np.isnan(truth["redshift"][field]).all()
+        # Those beyond the edge shine into the image.
+        assert np.sum((truth["name"] == "") & ((y < -2) | (y > 401))) > 5
 
     def test_they_shine_where_the_truth_says(self):
         """Bright, lonely compact sources: the centroid of their light, to a tenth of a pixel; their flux."""
