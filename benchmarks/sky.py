@@ -15,13 +15,11 @@ def field(survey, rng, *, size=300, sources=True):
     """Return a blank field of a survey at RA 30, Dec -27 deg, with at least three pixels a beam.
 
     Compact sources follow the counts at 154 MHz (Franzen+ 2019, arXiv 1812.00666), some are doubles;
-    the noise has the beam as its autocorrelation, that of NVSS is white noise smoothed by the beam
-    (``simulated_sky.py`` measures both). Without ``sources`` there is noise alone.
+    the noise is correlated as that of the survey. Without ``sources`` there is noise alone.
     """
     survey = surveys[survey]
     position = SkyCoord(30 * u.deg, -27 * u.deg)
     survey = dataclasses.replace(survey, pixel_scale=min(survey.pixel_scale, survey.beam_at(position).minor / 3))
     image, _ = simulate.field((size, size), survey=survey, position=position, clusters=0,
-                              faintest=None if sources else np.inf * u.Jy, correlation="smoothed" if survey.name == "nvss" else "psf",
-                              artefacts=None, rng=rng)
+                              faintest=None if sources else np.inf * u.Jy, artefacts=None, rng=rng)
     return image.replace(name=survey.name, meta={"survey": survey.name})

@@ -9,8 +9,9 @@ from astropy import units as u
 from astropy.table import QTable
 
 from halopy import simulate as sky
-from halopy.cutouts import table_of, write_atomically
+from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
+from halopy.tables import table_of
 
 __all__ = ["simulate"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import os
 import tempfile
 import warnings
@@ -13,11 +12,12 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.table import MaskedColumn, QTable, vstack
+from astropy.table import QTable, vstack
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS, Sip
 
 from halopy.errors import HaloInputError
+from halopy.tables import joined_sources, table_hdu, table_of
 
 __all__ = ["CutoutSet"]
 
@@ -243,7 +243,7 @@ class CutoutSet:
                 tables[-1] = cutouts.table.copy()
                 tables[-1]["image"] = [renamed.get(str(name), str(name)) for name in cutouts.table["image"]]
         table = vstack(tables, metadata_conflicts="silent") if any(t.colnames for t in tables) else None
-        sources = _joined_sources([self, *others])
+        sources = joined_sources([self, *others])
         return self.replace(data=np.concatenate([c.data for c in (self, *others)]), table=table,
                             meta=self.meta | ({"wcs": headers} if headers else {}) | sources)
 
@@ -261,7 +261,7 @@ class CutoutSet:
         hdus = [primary]
         for name, table in (("CUTOUTS", self.table), ("SOURCES", self.meta.get("sources"))):
             if table is not None and table.colnames:
-                hdus.append(_table_hdu(table, name))
+                hdus.append(table_hdu(table, name))
         if headers := self.meta.get("wcs"):
             columns = {"image": [name.encode() for name in headers],
                        "header": [header.encode() for header in headers.values()]}
@@ -291,72 +291,6 @@ class CutoutSet:
         except Exception as error:  # astropy answers a bad file with some fifteen kinds of exception
             raise HaloInputError(f"cannot read a CutoutSet: {error}", path=path) from error
         return cls(data, table, unit=unit, meta=meta)
-
-
-def _joined_sources(sets):
-    """Return ``{"sources": the sources of all sets}``, or nothing where none has any."""
-    tables, before = [], 0
-    for cutouts in sets:
-        sources = cutouts.meta.get("sources")
-        if sources is not None and len(cutouts):
-            sources = QTable(sources, copy=True)
-            names = cutouts.table["name"] if "name" in cutouts.table.colnames else []
-            if "name" in sources.colnames and np.isin(names, sources["name"]).any():
-                # Rows may have been selected since: the names say where a source belongs now.
-                names, first = np.unique(np.asarray(names).astype(str), return_index=True)
-                own = np.asarray(sources["name"]).astype(str)
-                at = np.minimum(np.searchsorted(names, own), len(names) - 1)
-                sources["cutout"] = first[at]
-                sources = sources[names[at] == own]
-                sources = sources[np.argsort(sources["cutout"], kind="stable")]
-            if "cutout" in sources.colnames:
-                sources["cutout"] = sources["cutout"] + before
-            tables.append(sources)
-        before += len(cutouts)
-    if not tables:
-        return {}
-    joined = vstack(tables, metadata_conflicts="silent")
-    for name in joined.colnames:
-        if np.any(getattr(joined[name], "mask", False)) and isinstance(joined[name], np.ndarray):
-            joined[name] = joined[name].filled({"f": np.nan, "U": ""}.get(joined[name].dtype.kind, 0))
-    return {"sources": joined}
-
-
-def _table_hdu(table, name):
-    table = table.copy()
-    table.meta = {}
-    for column in table.colnames:
-        values = table[column]
-        if not isinstance(values, np.ndarray):
-            continue
-        masked = hasattr(values, "mask")
-        if values.dtype.kind == "U":
-            text = np.ma.filled(np.ma.asarray(values), "")
-            if not all(value.isascii() for value in text.flat):
-                text = np.strings.encode(text, "utf-8")  # FITS knows ASCII only; astropy reads UTF-8
-                table[column] = MaskedColumn(text, mask=values.mask) if masked else text
-        if masked:
-            # A mask of its own: NaN and empty text are values, and shall not come back as missing.
-            table[column].info.serialize_method["fits"] = "data_mask"
-    buffer = io.BytesIO()
-    table.write(buffer, format="fits")
-    hdu = fits.open(io.BytesIO(buffer.getvalue()))[1]
-    hdu.name = name
-    return hdu
-
-
-def table_of(hdu):
-    """Return the QTable in an HDU that `CutoutSet.write` wrote, as it was: text as text, NaN as NaN."""
-    table = QTable.read(hdu, mask_invalid=False)
-    table.meta = {}
-    for name in table.colnames:
-        values = table[name]
-        if isinstance(values, np.ndarray) and values.dtype.kind == "S":
-            text = np.strings.decode(np.ma.getdata(values), "utf-8")
-            table[name] = MaskedColumn(text, mask=values.mask) if hasattr(values, "mask") else text
-        elif isinstance(values, np.ndarray) and not values.dtype.isnative:
-            table[name] = values.astype(values.dtype.newbyteorder("="))
-    return table
 
 
 def tangent_wcs(position: SkyCoord, pixel_scale, shape):

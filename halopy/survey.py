@@ -40,6 +40,9 @@ class Survey:
         Whether the beam grows north of the zenith as well, default True. TGSS keeps it round there.
     flux_scale : float, optional
         Relative uncertainty of the flux scale, default 0.1.
+    noise_width : float, optional
+        Width of the autocorrelation of the noise, in beams: 1 under natural weights (the default), √2 for
+        white noise smoothed by the beam.
     sources : mapping, optional
         The source of each number.
     archives : mapping, optional
@@ -64,6 +67,7 @@ class Survey:
     zenith: u.Quantity | None = None
     grows_north: bool = True
     flux_scale: float = 0.1
+    noise_width: float = 1.0
     sources: Mapping = dataclasses.field(default_factory=dict, repr=False)
     archives: Mapping = dataclasses.field(default_factory=dict, repr=False)
 
@@ -141,8 +145,9 @@ class _Surveys(Mapping):
 
 def _preset(name, frequency, beam, pixel_scale, rms, sources, **settings):
     """MHz, arcsec (east-west, north-south), arcsec, mJy/beam."""
+    defaults = dict.fromkeys(("flux_scale", "noise_width"), "the default of halopy")
     return Survey(name, frequency * u.MHz, tuple(u.Quantity(beam, u.arcsec)), pixel_scale * u.arcsec,
-                  rms * u.mJy / u.beam, sources={"flux_scale": "the default of halopy"} | sources, **settings)
+                  rms * u.mJy / u.beam, sources=defaults | sources, **settings)
 
 
 _MWA = -26.7 * u.deg
@@ -185,7 +190,8 @@ surveys = _Surveys([
         "frequency": "middle of the band, arXiv 2204.12762",
         "beam": "56\", second data release, PASA 2024 (Ross et al.); growth with declination as for GLEAM, not checked",
         "pixel_scale": "header of a 170-200 MHz GLEAM-X image; other products may differ",
-        "rms": f"1.27 mJy/beam, arXiv 2204.12762 {_MEMORY}"}, zenith=_MWA,
+        "rms": f"1.27 mJy/beam, arXiv 2204.12762 {_MEMORY}",
+        "noise_width": "one 170-200 MHz GLEAM-X image, benchmarks/simulated_sky.py"}, zenith=_MWA, noise_width=1.12,
         archives={"vizier": "VIII/110/catalog, VIII/113/catalog2"}),
     _mwa2(88, (141, 127), 23.48, 5.5, "not measured: the value at 118 MHz times (118 / 88)**0.7"),
     _mwa2(118, (106, 95), 17.42, 4.5, _MEASURED),
@@ -195,8 +201,8 @@ surveys = _Surveys([
     _preset("nvss", 1400, (45, 45), 15, 0.45, {
         "frequency": "Condon et al. 1998, AJ 115, 1693", "beam": "Condon et al. 1998, AJ 115, 1693",
         "pixel_scale": "headers of NVSS images", "rms": "Condon et al. 1998, AJ 115, 1693",
-        "flux_scale": f"3 % {_MEMORY}"}, flux_scale=0.03,
-        archives={"skyview": "NVSS", "vizier": "VIII/65/nvss"}),
+        "flux_scale": f"3 % {_MEMORY}", "noise_width": "15 images, benchmarks/simulated_sky.py"}, flux_scale=0.03,
+        noise_width=1.27, archives={"skyview": "NVSS", "vizier": "VIII/65/nvss"}),
     _preset("sumss", 843, (45, 45), 11, 1.0, {
         "frequency": "Mauch et al. 2003, astro-ph/0303188",
         "beam": "45\" x 45\" cosec |dec|, Mauch et al. 2003, astro-ph/0303188",

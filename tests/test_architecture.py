@@ -10,7 +10,7 @@ import sys
 import pytest
 
 FLOORS = [
-    ["errors", "image", "cutouts", "labels", "survey", "model", "registry"],
+    ["errors", "image", "tables", "cutouts", "labels", "survey", "model", "registry"],
     ["io"],
     ["preprocess"],
     ["simulate"],

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.integrate import quad
 
 from halopy import HaloInputError
-from halopy.simulate.counts import draw_compact, draw_fluxes, source_counts, source_density
+from halopy.simulate.counts import draw_compact, draw_fluxes, source_brightness, source_counts, source_density
 
 MHZ_154 = 154 * u.MHz
 
@@ -139,3 +139,15 @@ def test_what_is_not_known():
             source_density(faintest, frequency)
         with pytest.raises(HaloInputError, match="faintest source must lie between"):
             draw_compact([1.0], faintest, frequency, np.random.default_rng(1))
+
+
+def test_the_brightness_of_the_faint_sources():
+    """The integral of S dN/dS by a quadrature of its own, in Jy / deg²; at another frequency each source has -0.8."""
+    expected = quad(lambda log: euclidean(np.exp(log)) * np.exp(-0.5 * log), np.log(0.005), np.log(0.04))[0]
+    expected *= np.radians(1) ** 2
+    brightness = source_brightness(5 * u.mJy, 40 * u.mJy)
+    assert brightness.to_value(u.Jy / u.deg**2) == pytest.approx(expected, rel=1e-3)
+    scale = (200 / 154) ** -0.8
+    moved = source_brightness(5 * scale * u.mJy, 40 * scale * u.mJy, 200 * u.MHz)
+    assert moved.to_value(u.Jy / u.deg**2) == pytest.approx(expected * scale, rel=1e-3)
+    assert source_brightness(40 * u.mJy, 5 * u.mJy) == source_brightness(np.inf * u.Jy, 40 * u.mJy) == 0 * moved

@@ -15,7 +15,7 @@ from halopy.simulate.noise import draw_noise
 
 COVARIANCE = BEAM.covariance(PIXEL)
 LONG = Beam(240 * u.arcsec, 110 * u.arcsec, 60 * u.deg)
-CORRELATIONS = {"psf": 1, "smoothed": np.sqrt(2)}
+CORRELATIONS = {"psf": 1, "smoothed": np.sqrt(2), 1.2: 1.2}
 LAG = 12
 
 
@@ -273,8 +273,14 @@ def test_sizes_that_cannot_be(n, shape):
 
 
 def test_a_correlation_that_is_not_known():
-    with pytest.raises(HaloInputError, match=r"correlation must be one of psf, smoothed \(found 'white'\)"):
+    with pytest.raises(HaloInputError, match=r"one of psf, smoothed, or a width in beams \(found 'white'\)"):
         draw_noise(1, (5, 5), COVARIANCE, correlation="white")
+
+
+@pytest.mark.parametrize("width", [0, -1, np.inf, np.nan, 1j])
+def test_a_width_that_cannot_be(width):
+    with pytest.raises(HaloInputError, match="or a width in beams"):
+        draw_noise(1, (5, 5), COVARIANCE, correlation=width)
 
 
 @pytest.mark.parametrize("beam", [np.eye(3), 2.0, np.ones((3, 2, 2)), None])

@@ -11,6 +11,7 @@ from scipy import stats
 
 from halopy import HaloInputError, simulate, surveys
 from halopy.simulate import Artefacts, scenes
+from halopy.simulate.counts import source_brightness
 from halopy.simulate.shapes import components
 from halopy.simulate.survey_cutouts import observe
 from halopy.survey import Survey
@@ -82,6 +83,27 @@ class TestNoise:
         assert (~valid.all(axis=(1, 2))).all() and valid[:, 24, 24].all()
         np.testing.assert_allclose(cutouts.table["coverage"], valid.mean(axis=(1, 2)))
         assert np.nanvar(cutouts.data) / 0.004**2 == pytest.approx(1 + 4 / 3, rel=0.1)
+
+
+    def test_the_level_of_the_faint_sources(self):
+        """What is too faint to be cleaned, 0.65 to 5 sigma, adds no mean to the sky."""
+        blank = scenes(["blank"] * 1500, survey=MINE, rng=3)
+        noise = seen(blank, 1500, survey=MINE, shape=(48, 48))
+        beam_area = AREA * (20 / 3600) ** 2
+        expected = source_brightness(0.65 * 4 * u.mJy, 20 * u.mJy, MINE.frequency).value * beam_area
+        assert 0.05 * 0.004 < expected < 0.3 * 0.004
+        assert noise.data.mean(dtype=float) == pytest.approx(-expected, abs=0.01 * 0.004)
+        sky = scenes(["blank"] * 1500, survey=MINE, extent=30 * u.arcmin, rng=4)
+        faint = sky[(sky["flux"] < 20 * u.mJy)]
+        mean = faint["flux"].sum().to_value(u.Jy) / (1500 * 0.25) * beam_area
+        # The halves of doubles above the limit are among them.
+        assert expected < mean < 1.08 * expected
+
+    def test_of_a_survey_that_was_measured(self):
+        """Between the beam and √2 of it: NVSS has 1.27, GLEAM-X 1.12 (benchmarks/simulated_sky.py)."""
+        for name, width in (("nvss", 1.27), ("gleam-x-170-231", 1.12), ("gleam-170-231", 1.0)):
+            own, named = (simulate.cutouts(2, survey=name, correlation=c, rng=1) for c in (None, width))
+            assert own.data.tobytes() == named.data.tobytes()
 
 
 class TestSky:

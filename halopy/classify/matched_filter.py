@@ -69,7 +69,7 @@ class MatchedFilter(Classifier):
     trainable = False
 
     def __init__(self, *, radii=(0.35, 0.7, 1.4, 2.8, 5.6), slack=0.75, threshold=5.0, leftover=0.2, soft=2.0,
-                 slope=3.155, intercept=-7.139):
+                 slope=3.414, intercept=-7.709):
         self.radii = radii
         self.slack = slack
         self.threshold = threshold

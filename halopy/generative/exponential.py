@@ -124,19 +124,18 @@ class Exponential(HaloGenerator):
         """Return the cutouts of one frequency."""
         n, shape = len(labels), tuple(self.shape)
         positions = random_positions(n, survey, rng)
-        extent = None
-        if self.background and n:
-            widest = max(width.max() for width in survey.beam_widths(positions.icrs.dec))
-            extent = max(shape) * survey.pixel_scale + 2 * MARGIN * widest
+        widest = max(width.max(initial=0 * u.deg) for width in survey.beam_widths(positions.icrs.dec))
+        extent = max(shape) * survey.pixel_scale + 2 * MARGIN * widest
         sources = scenes(labels, survey=survey, relation=self.relation, faintest=self.faintest, extent=extent, rng=rng)
         if not self.background:
             sources = sources[sources["main"]]
         _resize(sources, size)
         artefacts = Artefacts(borders=0) if self.artefacts and self.background else None
-        made = observe(sources, positions, survey=survey, shape=shape, artefacts=artefacts, snr=snr, rng=rng)
+        made = observe(sources, positions, survey=survey, shape=shape, faintest=self.faintest, artefacts=artefacts,
+                       snr=snr, rng=rng)
         if not self.background:
             # The same sources again, on nothing.
-            made = inject(made.replace(data=np.zeros_like(made.data)), made.meta["sources"])
+            made = inject(made.replace(data=np.zeros_like(made.data), meta={}), made.meta["sources"])
         table = made.table.copy()
         table["size"] = np.where(np.isnan(table["r_e"]), table["length"], table["r_e"])
         return made.replace(table=table)

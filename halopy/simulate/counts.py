@@ -9,7 +9,7 @@ from astropy import units as u
 
 from halopy.errors import HaloInputError
 
-__all__ = ["draw_compact", "source_counts", "source_density"]
+__all__ = ["draw_compact", "source_brightness", "source_counts", "source_density"]
 
 FRANZEN = (3.52, 0.307, -0.388, -0.0404, 0.0351, 0.00600)
 FREQUENCY = 154 * u.MHz
@@ -79,6 +79,40 @@ def source_density(faintest, frequency=FREQUENCY):
     log_flux, above = _integral()
     limit = faintest_at_154(faintest, frequency)
     return (np.exp(np.interp(np.log(limit), log_flux[:-1], np.log(above[:-1]))) / u.sr).to(u.deg**-2)
+
+
+def source_brightness(faintest, brightest, frequency=FREQUENCY):
+    """Return the mean brightness of the sources between two flux densities, all with the mean spectral index.
+
+    Parameters
+    ----------
+    faintest, brightest : `~astropy.units.Quantity`
+        Flux densities at ``frequency``.
+    frequency : `~astropy.units.Quantity`, optional
+        Default 154 MHz.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        Jy / deg², 0 where ``faintest`` is not below ``brightest``.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from halopy.simulate.counts import source_brightness
+    >>> print(source_brightness(5 * u.mJy, 40 * u.mJy, 200 * u.MHz).round(3))
+    0.696 Jy / deg2
+    """
+    if not faintest < brightest:
+        return 0 * u.Jy / u.deg**2
+    log_flux, above = _integral()
+    low, high = np.log([faintest_at_154(limit, frequency) for limit in (faintest, brightest)])
+    grid = np.linspace(low, high, 201)
+    number = np.exp(np.interp(grid, log_flux[:-1], np.log(above[:-1])))
+    # By parts: the integral of S dN is the number above each S, summed over S, between the limits.
+    flux = np.exp(grid)
+    total = flux[0] * number[0] - flux[-1] * number[-1] + np.trapezoid(number * flux, grid)
+    return (total * float((frequency / FREQUENCY).to_value(u.one)) ** ALPHA * u.Jy / u.sr).to(u.Jy / u.deg**2)
 
 
 def faintest_at_154(faintest, frequency):

@@ -11,6 +11,7 @@ from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.image import ClusterImage
 from halopy.simulate.truth import EMPTY, truth_columns
+from halopy.tables import stack_sources
 
 __all__ = ["DIFFUSE", "diffuse_part", "inject"]
 
@@ -45,7 +46,8 @@ def inject(image, sources, *, rng=None):
     Returns
     -------
     ClusterImage or CutoutSet
-        The same type. ``meta["sources"]`` holds the sources, in an image with their ``position``.
+        The same type. ``meta["sources"]`` holds the sources, in an image with their ``position``,
+        after those that it held before.
         Pixels without data stay without, and an rms map is not touched. Cutouts with one row marked
         ``main`` each (`scenes`) gain their truth as columns: ``label``, ``flux``, ``r_e``, ``snr``
         and so on, as in `cutouts`.
@@ -140,7 +142,7 @@ def _into_image(image, sources, rng):
     parts = _turned(components(sources[shown]), image, sources["position"][shown], x[shown], y[shown])
     paint_components(model, parts, x[shown], y[shown], np.zeros(shown.sum(), int),
                      image.pixel_beam.covariance(image.pixel_scale), jacobian=image.pixels_per_sky)
-    return image.replace(data=image.data + factor * model[0], meta=image.meta | {"sources": sources})
+    return image.replace(data=image.data + factor * model[0], meta=_with(image.meta, sources))
 
 
 def _turned(parts, image, positions, x, y):
@@ -212,7 +214,13 @@ def _into_cutouts(cutouts, sources):
             table["snr"] = peak * factor / u.Quantity(table["rms"], cutouts.unit).to_value(cutouts.unit)
     if "name" in table.colnames:
         kept["name"] = np.asarray(table["name"]).astype(str)[kept["cutout"]]
-    return cutouts.replace(data=cutouts.data + factor * model, table=table, meta=cutouts.meta | {"sources": kept})
+    return cutouts.replace(data=cutouts.data + factor * model, table=table, meta=_with(cutouts.meta, kept))
+
+
+def _with(meta, sources):
+    """Return ``meta`` with sources, after those that were there."""
+    before = meta.get("sources")
+    return meta | {"sources": sources if before is None else stack_sources([before, sources])}
 
 
 def _rows(cutouts, sources):

@@ -26,7 +26,8 @@ TAPER = 0.8
 """Of that radius, or of the psf's own border: where its taper begins."""
 BLOCK = 2**18
 """Pixels of the padded grids that are worked on at once: they fit in a processor's cache."""
-CORRELATIONS = ("psf", "smoothed")
+CORRELATIONS = {"psf": 1.0, "smoothed": np.sqrt(2)}
+"""Width of the autocorrelation of the noise in beams."""
 
 
 def draw_noise(n, shape, beam_covariance, *, rng=None, correlation="psf", psf=None, pixel_scale=None):
@@ -39,7 +40,8 @@ def draw_noise(n, shape, beam_covariance, *, rng=None, correlation="psf", psf=No
     itself (``correlation="psf"``). Cleaning leaves that as it is. Where the density is even and a
     Gaussian taper makes the beam, the power is the taper squared: the noise is white noise smoothed by
     the beam (``"smoothed"``), its autocorrelation the beam convolved with itself, √2 wider. That is
-    the form of confusion by sources too faint to be seen, too. Robust weights lie in between.
+    the form of confusion by sources too faint to be seen, too. Robust weights lie in between: a number
+    is the width of a Gaussian autocorrelation in beams.
 
     Normals are drawn on the half plane of a periodic grid and times the square root of the power
     taken to the image by one real transform. The grid is so much larger than the image that
@@ -56,8 +58,9 @@ def draw_noise(n, shape, beam_covariance, *, rng=None, correlation="psf", psf=No
         at, and may be None, where ``psf`` is given.
     rng : int or `~numpy.random.Generator`, optional
         Seed or generator. The images do not depend on how many are drawn at once.
-    correlation : str, optional
-        ``"psf"`` (default) or ``"smoothed"``.
+    correlation : str or float, optional
+        ``"psf"`` (default), ``"smoothed"``, or the width of the autocorrelation in beams: 1 and √2
+        are the same as the names.
     psf : ClusterImage, optional
         A dirty beam, north up or not, its peak anywhere away from its border; instead of the
         Gaussian. It is interpolated to ``pixel_scale``, made point-symmetric, and of what its
@@ -96,10 +99,15 @@ def draw_noise(n, shape, beam_covariance, *, rng=None, correlation="psf", psf=No
     """
     rng = np.random.default_rng(rng)
     n, shape = _size(n, shape)
-    if correlation not in CORRELATIONS:
-        raise HaloInputError(f"correlation must be one of {', '.join(CORRELATIONS)}", found=correlation)
+    width = CORRELATIONS.get(correlation, correlation) if isinstance(correlation, str) else correlation
+    if isinstance(width, (str, complex)) or not 0 < width < np.inf:
+        raise HaloInputError(f"correlation must be one of {', '.join(CORRELATIONS)}, or a width in beams",
+                             found=correlation)
     if psf is None:
-        spectrum = _GaussianSpectrum(_covariances(beam_covariance, n), shape, correlation)
+        spectrum = _GaussianSpectrum(width**2 * _covariances(beam_covariance, n), shape)
+    elif not isinstance(correlation, str):
+        raise HaloInputError("a psf says itself how far the noise is correlated", found=f"correlation={correlation}",
+                             hint="correlation='psf'")
     else:
         spectrum = _PsfSpectrum(psf, pixel_scale, shape, correlation)
     noise = np.empty((n, *shape), dtype=np.float32)
@@ -164,11 +172,10 @@ class _Spectrum:
 class _GaussianSpectrum(_Spectrum):
     """The transform of Gaussians; ``(1, 2, 2)`` covariances if they are all the same."""
 
-    def __init__(self, covariances, shape, correlation):
+    def __init__(self, covariances, shape):
         from scipy import fft
 
-        # White noise smoothed by a Gaussian has that Gaussian, convolved with itself, as its autocorrelation.
-        self.covariances = 2 * covariances if correlation == "smoothed" else covariances
+        self.covariances = covariances
         reach = np.sqrt(2 * np.log(1 / WRAP) * self.covariances[:, [1, 0], [1, 0]].max(axis=0, initial=0))
         padded = tuple(fft.next_fast_len(size + int(np.ceil(r)), real=True)
                        for size, r in zip(shape, reach, strict=True))

@@ -26,6 +26,9 @@ MIX = {"halo": 0.3, "mini-halo": 0.05, "relic": 0.1, "phoenix": 0.05, "radio-gal
 FAINTEST = 0.65
 """The default limit of the compact sources, in units of the rms."""
 
+WITHIN = 0.3
+"""The farthest that the relic that names a scene may lie from its centre, in units of the extent."""
+
 COMPANION_RELIC, SECOND_RELIC = 0.15, 0.35
 """How often a halo has a relic beside it, and a relic another one opposite (judgement)."""
 
@@ -158,7 +161,8 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
     bad = ~((redshift > 0) & (mass > 0) & np.isfinite(redshift * mass)) & (labels != "blank")
     if bad.any():
         raise HaloInputError("every cluster needs a positive redshift and mass", found=clusters[bad][0])
-    draw = _Draw(redshift, mass, survey, relation_named(relation), faintest, rng)
+    side = np.inf if extent is None else u.Quantity(extent).to_value(u.arcsec)
+    draw = _Draw(redshift, mass, survey, relation_named(relation), faintest, side, rng)
     for label in MIX:
         rows = np.flatnonzero(labels == label)
         if rows.size:
@@ -168,7 +172,7 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
     draw.brightest_galaxies(inside[rng.uniform(size=inside.size) < share])
     draw.members(inside)
     if extent is not None:
-        draw.field(n, u.Quantity(extent).to_value(u.arcsec))
+        draw.field(n, side)
     return draw.table()
 
 
@@ -203,12 +207,12 @@ def faintest_of(survey):
 class _Draw:
     """Draws kinds of sources for many scenes at once, and keeps them as columns."""
 
-    def __init__(self, redshift, mass, survey, relation, faintest, rng):
+    def __init__(self, redshift, mass, survey, relation, faintest, side, rng):
         self.redshift, self.mass, self.relation, self.faintest = redshift, mass, relation, faintest
         self.frequency, self.beam = survey.frequency, np.sqrt(survey.beam[0] * survey.beam[1]).to_value(u.arcsec)
         # Without a limit there is no field, but blends there are.
         self.blended = 4 * (faintest if np.isfinite(faintest) else faintest_of(survey))
-        self.rng, self.blocks = rng, []
+        self.side, self.rng, self.blocks = side, rng, []
 
     def add(self, rows, kind, **columns):
         """Keep one source a row; what is not given is 0, the shape's numbers NaN, the axis ratio 1."""
@@ -276,6 +280,9 @@ class _Draw:
         """A relic each, and for some another one on the other side of the cluster."""
         rng = self.rng
         pa, distance = rng.uniform(0, 360, rows.size), 1050 * np.exp(rng.normal(0, 0.4, rows.size))
+        if main:
+            # What a cutout is called must be seen in it: near clusters have their relics nearer.
+            distance = np.minimum(distance, WITHIN * self.side / kpc_to_arcsec(1, self.redshift[rows]))
         self._relics(rows, pa, distance, main)
         second = rng.uniform(size=rows.size) < SECOND_RELIC
         self._relics(rows[second], pa[second] + 180 + rng.normal(0, 15, second.sum()),

@@ -9,12 +9,13 @@ from astropy.table import QTable
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
-from halopy.image import FWHM_TO_SIGMA
+from halopy.image import FWHM_TO_SIGMA, Beam
 from halopy.preprocess.clip import clip as clip_pixels
+from halopy.simulate.counts import source_brightness
 from halopy.simulate.noise import draw_noise
 from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, rms_gradient
 from halopy.simulate.population import draw_clusters
-from halopy.simulate.sources import clusters_in, draw_labels, scenes, survey_named
+from halopy.simulate.sources import clusters_in, draw_labels, faintest_of, scenes, survey_named
 from halopy.simulate.truth import COMPACT, EMPTY, truth_columns
 
 __all__ = ["cutouts", "observe"]
@@ -23,6 +24,8 @@ BLOCK = 256
 """Cutouts that are painted at once: they fit in a processor's cache."""
 MARGIN = 2.0
 """Beams beyond the edge from which a source still reaches into a cutout: 2^-16 of its peak does."""
+CLEANED = 5.0
+"""Sources fainter than this, in units of the rms, are not cleaned."""
 BRIGHT = 0.1
 """Sources whose first ring is brighter than this, in units of the rms, get rings."""
 FOOTPRINT = 50 * u.deg
@@ -30,7 +33,7 @@ FOOTPRINT = 50 * u.deg
 
 
 def cutouts(n, *, survey="gleam-170-231", mix=None, shape=(64, 64), positions=None, clusters=None,
-            relation="cuciti+2023", faintest=None, correlation="psf", psf=None, artefacts=Artefacts(),  # noqa: B008
+            relation="cuciti+2023", faintest=None, correlation=None, psf=None, artefacts=Artefacts(),  # noqa: B008
             clip=None, rng=None):
     """Simulate labelled cutouts: clusters with and without halos, what is mistaken for them, and blank sky.
 
@@ -57,8 +60,11 @@ def cutouts(n, *, survey="gleam-170-231", mix=None, shape=(64, 64), positions=No
         The power-mass relation of the halos, default ``"cuciti+2023"``.
     faintest : `~astropy.units.Quantity`, optional
         Flux density of the faintest compact source, default 0.65 of the rms.
-    correlation, psf : str, ClusterImage, optional
-        Of the noise; see `halopy.simulate.noise.draw_noise`.
+    correlation : str or float, optional
+        How far the noise is correlated: ``"psf"``, ``"smoothed"`` or a width in beams, see
+        `halopy.simulate.noise.draw_noise`. Default: the survey's ``noise_width``.
+    psf : ClusterImage, optional
+        A dirty beam: the noise has it as its autocorrelation.
     artefacts : Artefacts or None, optional
         Sidelobe rings, stripes, ripple, uneven noise, edges without data; None: nothing of that.
     clip : tuple, optional
@@ -103,12 +109,12 @@ def cutouts(n, *, survey="gleam-170-231", mix=None, shape=(64, 64), positions=No
     widest = max(width.max() for width in survey.beam_widths(positions.icrs.dec)) if n else 0 * u.deg
     sources = scenes(draw_labels(n, mix, rng=rng), survey=survey, clusters=clusters, relation=relation,
                      faintest=faintest, extent=max(shape) * survey.pixel_scale + 2 * MARGIN * widest, rng=rng)
-    return observe(sources, positions, survey=survey, shape=shape, correlation=correlation, psf=psf,
-                   artefacts=artefacts, clip=clip, rng=rng)
+    return observe(sources, positions, survey=survey, shape=shape, faintest=faintest, correlation=correlation,
+                   psf=psf, artefacts=artefacts, clip=clip, rng=rng)
 
 
-def observe(sources, positions, *, survey, shape, correlation="psf", psf=None, artefacts=None, clip=None, snr=None,
-            rng=None):
+def observe(sources, positions, *, survey, shape, faintest=None, correlation=None, psf=None, artefacts=None, clip=None,
+            snr=None, rng=None):
     """Return what a survey sees of scenes, as a CutoutSet; the arguments are those of `cutouts`.
 
     Parameters
@@ -125,6 +131,8 @@ def observe(sources, positions, *, survey, shape, correlation="psf", psf=None, a
 
     rng = np.random.default_rng(rng)
     n = len(positions)
+    level = faint_level(survey, faintest)
+    correlation = noise_correlation(survey, correlation, psf)
     scale = survey.pixel_scale.to_value(u.arcsec)
     rms = survey.rms.to_value(u.Jy / u.beam)
     widths = np.array([width.to_value(u.arcsec) for width in survey.beam_widths(positions.icrs.dec)])
@@ -159,6 +167,7 @@ def observe(sources, positions, *, survey, shape, correlation="psf", psf=None, a
         noise = draw_noise(len(pixels), shape, beam[rows], rng=rng, correlation=correlation, psf=psf,
                            pixel_scale=survey.pixel_scale)
         noise *= np.float32(rms)
+        pixels -= np.float32(level) * np.prod(widths[:, rows], axis=0).astype(np.float32)[:, None, None]
         if artefacts is not None:
             noise *= rms_gradient(len(pixels), shape, artefacts.gradient, rng=rng)
         pixels += noise
@@ -193,6 +202,30 @@ def check_form(shape, clip):
     if clip is not None and not (isinstance(clip, (tuple, list)) and len(clip) == 2):
         raise HaloInputError("clip must be two numbers of sigmas, (low, high)", found=clip,
                              hint="clip=(None, 3), or (-3, 3) for both sides")
+
+
+def faint_level(survey, faintest=None):
+    """Return the mean brightness of the sources that are too faint to be cleaned: Jy/beam for a beam of 1 arcsec².
+
+    An interferometer does not measure the mean of the sky. What is not cleaned lies in a bowl that
+    takes its mean away; without that, simulated images lie above real ones.
+
+    Parameters
+    ----------
+    survey : Survey
+    faintest : `~astropy.units.Quantity`, optional
+        The faintest source that is drawn, default `faintest_of` the survey.
+    """
+    faintest = faintest_of(survey) if faintest is None else faintest
+    brightness = source_brightness(faintest, CLEANED * survey.rms * u.beam, survey.frequency)
+    return (brightness * Beam(1 * u.arcsec).area).to_value(u.Jy)
+
+
+def noise_correlation(survey, correlation, psf):
+    """Return how far the noise is correlated: what is asked for, or what the survey's is, or a psf's."""
+    if correlation is not None:
+        return correlation
+    return survey.noise_width if psf is None else "psf"
 
 
 def _table(positions, widths, token, survey):

@@ -16,13 +16,13 @@ from halopy.simulate.noise import draw_noise
 from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, rms_gradient
 from halopy.simulate.population import draw_clusters
 from halopy.simulate.sources import MIX, draw_labels, scenes, survey_named
-from halopy.simulate.survey_cutouts import BRIGHT, MARGIN, check_form, random_positions
+from halopy.simulate.survey_cutouts import BRIGHT, MARGIN, check_form, faint_level, noise_correlation, random_positions
 
 __all__ = ["field"]
 
 
 def field(shape=(512, 512), *, survey="gleam-170-231", position=None, clusters=8, mix=None, relation="cuciti+2023",
-          faintest=None, correlation="psf", psf=None, artefacts=Artefacts(), clip=None, rng=None):  # noqa: B008
+          faintest=None, correlation=None, psf=None, artefacts=Artefacts(), clip=None, rng=None):  # noqa: B008
     """Simulate a field of a survey with clusters in it, and its truth.
 
     Parameters
@@ -91,11 +91,13 @@ def field(shape=(512, 512), *, survey="gleam-170-231", position=None, clusters=8
 
     image = inject(blank, truth)
     covariance = beam.covariance(survey.pixel_scale)
-    noise = draw_noise(1, shape, covariance, rng=rng, correlation=correlation, psf=psf,
+    noise = draw_noise(1, shape, covariance, rng=rng,
+                       correlation=noise_correlation(survey, correlation, psf), psf=psf,
                        pixel_scale=survey.pixel_scale) * np.float32(rms)
     if artefacts is not None:
         noise *= rms_gradient(1, shape, artefacts.gradient, rng=rng)
     noise += image.data
+    noise -= np.float32(faint_level(survey, faintest) * (beam.major * beam.minor).to_value(u.arcsec**2))
     if artefacts is not None:
         flux = truth["flux"].to_value(u.Jy)
         bright = (truth["class"] == "compact") & (flux * artefacts.sidelobes > BRIGHT * rms)
