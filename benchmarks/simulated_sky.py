@@ -63,16 +63,17 @@ def noise_of(image):
 
 
 def noise_like(image, survey, rng):
-    """Return the same for noise alone, both kinds, and for a simulated field with sources and artefacts."""
+    """Return the same for noise alone, of each kind, and for a simulated field with sources and artefacts."""
     covariance = image.pixel_beam.covariance(image.pixel_scale)
     measured = {}
-    for kind in ("psf", "smoothed"):
-        data = draw_noise(1, image.shape, covariance, correlation=kind, rng=rng)[0]
+    kinds = {"psf": "psf", "smoothed": "smoothed", "preset": survey.noise_width}
+    for kind, correlation in kinds.items():
+        data = draw_noise(1, image.shape, covariance, correlation=correlation, rng=rng)[0]
         measured[kind] = noise_of(image.replace(data=np.where(image.valid, data, np.nan), rms=None))
     centre = image.wcs.pixel_to_world((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
-    for kind in ("psf", "smoothed"):
+    for kind, correlation in kinds.items():
         field, _ = simulate.field(image.shape, survey=survey, position=SkyCoord(centre).icrs, clusters=0,
-                                  correlation=kind, rng=rng)
+                                  correlation=correlation, rng=rng)
         measured[f"field, {kind}"] = noise_of(field)
     return measured
 
@@ -162,13 +163,13 @@ def tiles(image, target, size=64):
 
 def nvss(folder, seed):
     rng = np.random.default_rng([seed, 1])
-    real, twin, smoothed, shown = [], [], [], None
+    real, twin, preset, shown = [], [], [], None
     for row in read_index(folder, "nvss/nvss_"):
         image = ClusterImage.read(folder / row["file"], survey="nvss")
         cut = tiles(image, SkyCoord(float(row["ra"]), float(row["dec"]), unit="deg"))
         survey = survey_of(image, "nvss")
         per_beam = float(45 * u.arcsec / image.pixel_scale)
-        for records, kind in ((twin, "psf"), (smoothed, "smoothed")):
+        for records, kind in ((twin, "psf"), (preset, None)):
             records.append([])
             for _ in range(TWINS):
                 made = simulate.cutouts(len(cut), survey=survey, mix={"blank": 1}, correlation=kind, rng=rng)
@@ -180,7 +181,7 @@ def nvss(folder, seed):
     n = [sum(f["n"] for field in fields for f in field) for fields in (real, twin)]
     print(f"NVSS, blank sky: {n[0]} real cutouts of 15 fields; {n[1]} simulated with each noise, {TWINS} twins a "
           "field\n")
-    sets = {"simulated, psf": twin, "simulated, smoothed": smoothed}
+    sets = {"simulated, psf": twin, "simulated, preset": preset}
     measure.print_values({"real": real} | sets, rng, "mJy/beam")
     measure.print_distances(real, sets, rng)
     fine = [field[0]["scale"] < 10 for field in real]
@@ -189,7 +190,7 @@ def nvss(folder, seed):
                         for fields in (twin, real))
         print(f"profile at one beam, {sum(kept)} fields of {title} arcsec pixels: {theirs:.4f}, simulated {ours:.4f}")
     print()
-    return {"nvss cutouts": (real, twin, smoothed), "shown": shown}
+    return {"nvss cutouts": (real, twin, preset), "shown": shown}
 
 
 # GLEAM

@@ -19,7 +19,7 @@ MIDDLES = (measure.EDGES[1:] + measure.EDGES[:-1]) / 2
 DPI = 100
 LEVELS, TOP = 28, 30.0
 """Colours of a picture, and the brightness of the last, in units of the noise."""
-COLOURS = {"real": "black", "psf": "tab:orange", "smoothed": "tab:blue"}
+COLOURS = {"real": "black", "psf": "tab:orange", "preset": "tab:blue"}
 
 
 def save(figure, path, colours=256):
@@ -70,7 +70,7 @@ def classes(path, survey, seed):
 def beside(path, found):
     """Five real NVSS and five real GLEAM cutouts, simulated ones below each."""
     sheet = Sheet(5, 5, 64, 2)
-    for row, (some, name) in enumerate(zip(found["shown"], ("NVSS, real", "simulated, psf", "sim., smoothed"),
+    for row, (some, name) in enumerate(zip(found["shown"], ("NVSS, real", "simulated, psf", "sim., preset"),
                                            strict=True)):
         sheet.name(row, name)
         for column, data in enumerate(some[::8][:5]):
@@ -87,9 +87,9 @@ def beside(path, found):
 
 def distributions(path, found):
     """Pixels, autocorrelation, profile, spectrum, counts of NVSS; counts of GLEAM."""
-    real, twin, smoothed = found["nvss cutouts"]
+    real, twin, preset = found["nvss cutouts"]
     sets = {name: measure.pooled(fields) for name, fields in
-            (("real", real), ("psf", twin), ("smoothed", smoothed))}
+            (("real", real), ("psf", twin), ("preset", preset))}
     figure, grid = plt.subplots(2, 3, figsize=(8.2, 5.4), layout="constrained")
     (histogram, correlation, profile), (power, counts, gleam) = grid
     for name, p in sets.items():
