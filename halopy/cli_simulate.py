@@ -36,9 +36,10 @@ def simulate(arguments, *, progress=None):
     only = {"number": ("size", "chunk"), "field": ("clusters", "overwrite")}
     for mode, names in only.items():
         for name in names:
-            if getattr(arguments, mode) is None and getattr(arguments, name) not in (None, False):
-                raise HaloInputError(f"--{name} belongs to {'-n' if mode == 'number' else '--field'}",
-                                     found=getattr(arguments, name))
+            value = getattr(arguments, name)
+            # A number of 0 equals False, but was asked for.
+            if getattr(arguments, mode) is None and not (value is None or value is False):
+                raise HaloInputError(f"--{name} belongs to {'-n' if mode == 'number' else '--field'}", found=value)
     settings = _settings(arguments)
     return (_field if arguments.number is None else _cutouts)(arguments, settings, progress)
 

@@ -223,7 +223,7 @@ class CutoutSet:
 
         Their sources are stacked, without those of cutouts that are no longer there, and the column
         ``cutout`` counts in the joined set. What one of the tables of sources has no column for is
-        NaN, empty text, 0 or False there.
+        NaN, empty text, 0 or False there. A name must stand for the same sources in all sets.
         """
         for other in others:
             if other.data.shape[1:] != self.data.shape[1:] or other.unit != self.unit:

@@ -8,13 +8,28 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, vstack
 
+from halopy.errors import HaloInputError
+
 __all__ = ["joined_sources", "stack_sources", "table_hdu", "table_of"]
 
 
 def joined_sources(sets):
     """Return ``{"sources": the sources of all sets}``, or nothing where none has any."""
-    tables, before = [], 0
+    tables, before, earlier = [], 0, []
+    sets = list(sets)
+    if all(cutouts.meta.get("sources") is None for cutouts in sets):
+        return {}
     for cutouts in sets:
+        own, known = _names(cutouts), set()
+        for other, others in earlier:
+            shared = own & others
+            one, two = (_fluxes(of, shared) for of in (other, cutouts))
+            if one != two:
+                raise HaloInputError("a name must stand for the same sources in all sets that are joined",
+                                     found=next(name for name in sorted(shared) if one[name] != two[name]),
+                                     hint="other names in cutouts.table['name'] before the injection")
+            known |= shared
+        earlier.append((cutouts, own))
         sources = cutouts.meta.get("sources")
         if sources is not None and len(cutouts):
             sources = QTable(sources, copy=True)
@@ -25,15 +40,30 @@ def joined_sources(sets):
                 own = np.asarray(sources["name"]).astype(str)
                 at = np.minimum(np.searchsorted(names, own), len(names) - 1)
                 sources["cutout"] = first[at]
-                sources = sources[names[at] == own]
+                # Of a cutout that is in another set, too, the sources are there already.
+                sources = sources[(names[at] == own) & ~np.isin(own, sorted(known))]
                 sources = sources[np.argsort(sources["cutout"], kind="stable")]
             if "cutout" in sources.colnames:
                 sources["cutout"] = sources["cutout"] + before
             tables.append(sources)
         before += len(cutouts)
-    if not tables:
-        return {}
-    return {"sources": stack_sources(tables)}
+    return {"sources": stack_sources(tables)} if tables else {}
+
+
+def _names(cutouts):
+    return set(np.asarray(cutouts.table["name"]).astype(str).tolist() if "name" in cutouts.table.colnames else ())
+
+
+def _fluxes(cutouts, names):
+    """What tells the sources of one cutout from those of another: their fluxes, in order, for each of the names."""
+    found = {name: [] for name in names}
+    sources = cutouts.meta.get("sources")
+    if names and sources is not None and {"name", "flux"} <= set(sources.colnames):
+        own = np.asarray(sources["name"]).astype(str)
+        here = np.isin(own, sorted(names))
+        for name, flux in zip(own[here].tolist(), np.asarray(sources["flux"])[here].tolist(), strict=True):
+            found[name].append(flux)
+    return found
 
 
 def stack_sources(tables):

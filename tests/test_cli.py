@@ -312,6 +312,7 @@ def test_simulated_cutouts_can_be_clean_and_clipped(tmp_path, capsys):
     (["-n", "5", "--relation", "x"], "relation must be a PowerMass or the name of one"),
     (["-n", "5", "--clip-low", "-3"], "--clip-low needs an upper end too.*--clip-low -3 --clip-high 3"),
     (["-n", "5", "--clusters", "3"], "--clusters belongs to --field"),
+    (["-n", "5", "--clusters", "0"], "--clusters belongs to --field"),
     (["-n", "5", "--overwrite"], "--overwrite belongs to --field"),
     (["--field", "64", "--size", "64"], "--size belongs to -n"),
     (["--field", "64", "--chunk", "64"], "--chunk belongs to -n"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable, vstack
+from astropy.table import QTable, Table, vstack
 from simulated import BEAM, CENTRE, JY_PER_BEAM, PIXEL, an_image, point_source, some_cutouts, turned_wcs
 
 from halopy import Augmenter, Beam, ClusterImage, CutoutSet, HaloInputError, simulate
@@ -185,6 +185,12 @@ class TestImages:
         assert (simulate.inject(image, away).data == 0).all()
         assert (simulate.inject(image, away[:0]).data == 0).all()
 
+    def test_a_position_that_is_none(self):
+        image = an_image(np.zeros((60, 60)))
+        sources = vstack([a_source(), a_source(position=SkyCoord(np.nan * u.deg, np.nan * u.deg))])
+        with pytest.raises(HaloInputError, match=r"row 1: a source to be injected needs a position \(found '1 without"):
+            simulate.inject(image, sources)
+
 
 class TestCutouts:
     beam = Beam(140 * u.arcsec, 110 * u.arcsec, 30 * u.deg)
@@ -290,6 +296,23 @@ class TestDiffusePart:
         np.testing.assert_array_equal(once.data, again.data)
         np.testing.assert_array_equal(simulate.diffuse_part(once).data, simulate.diffuse_part(halos).data[[2, 0, 2]])
 
+    def test_cutouts_without_names(self):
+        blank = some_cutouts(np.zeros((3, 40, 40)))
+        blank = blank.replace(table=blank.table[[name for name in blank.table.colnames if name != "name"]])
+        halos = simulate.inject(blank, QTable({"flux": [1, 2, 4] * u.Jy, "r_e": [60, 60, 60] * u.arcsec}))
+        part = simulate.diffuse_part(halos[[2, 0]])
+        np.testing.assert_array_equal(part.data, halos.data[[2, 0]])
+
+    def test_of_joined_sets(self):
+        """Each cutout has its own sources, and has them once."""
+        halos = simulate.cutouts(3, mix={"halo": 1}, rng=1)
+        joined = halos.join(halos[[1]])
+        np.testing.assert_array_equal(simulate.diffuse_part(joined).data,
+                                      simulate.diffuse_part(halos).data[[0, 1, 2, 1]])
+        for other in (simulate.inject(halos, scenes(["halo"] * 3, rng=2)), halos.replace(meta={})):
+            with pytest.raises(HaloInputError, match="a name must stand for the same sources"):
+                halos.join(other)
+
     def test_only_the_diffuse_classes(self):
         diffuse = np.isin(self.made.table["label"], ["halo", "mini-halo", "relic", "phoenix", "orc"])
         light = simulate.diffuse_part(self.made).data.max(axis=(1, 2))
@@ -330,6 +353,8 @@ ROWS = QTable({"flux": [1, 1] * u.Jy, "r_e": [60, 60] * u.arcsec})
     (an_image(np.zeros((9, 9)), beam=None), ROWS, "injecting sources needs the beam.*try: read the image with beam"),
     (an_image(np.zeros((9, 9)), unit=u.K), ROWS, "sources go into images in Jy/beam.*in_jansky_per_beam"),
     (an_image(np.full((9, 9), np.nan)), ROWS, "no pixel with data to inject at"),
+    (an_image(np.zeros((9, 9))), QTable(dict(ROWS.columns) | {"ra": [1, 2] * u.deg, "dec": [1, 2] * u.deg}),
+     "sources have their places in a column 'position'.*SkyCoord"),
     (some_cutouts(np.zeros((2, 9, 9))), QTable(dict(ROWS.columns) | POSITION), "offsets from their centres, not at"),
     (some_cutouts(np.zeros((3, 9, 9))), ROWS, "without a column 'cutout'.*2 sources, 3 cutouts"),
     (some_cutouts(np.zeros((2, 9, 9))), QTable(dict(ROWS.columns) | {"cutout": [0, 2]}), "number the cutouts, 0 to 1"),
@@ -350,3 +375,22 @@ def test_scenes_fit_into_images():
     found = simulate.inject(an_image(np.zeros((300, 300))), sources, rng=2)
     assert len(found.meta["sources"]) == len(sources) and "position" in found.meta["sources"].colnames
     assert found.data.max() > 0
+
+
+def test_columns_without_units_are_jansky_arcsec_and_degrees():
+    image = an_image(np.zeros((40, 40)))
+    at = {"position": image.wcs.pixel_to_world([20.0], [20.0]), "axis_ratio": [0.5]}
+    bare = Table({"flux": [0.1], "r_e": [60.0], "pa": [30.0]} | at)
+    made = simulate.inject(image, bare)
+    full = QTable({"flux": [100] * u.mJy, "r_e": [1] * u.arcmin, "pa": [30] * u.deg} | at)
+    np.testing.assert_allclose(made.data, simulate.inject(image, full).data, rtol=1e-5, atol=1e-9)
+    # Beside others that have units.
+    assert simulate.inject(made, full).meta["sources"]["flux"].to_value(u.mJy).tolist() == pytest.approx([100, 100])
+
+
+def test_positions_of_another_frame_join_those_before():
+    image = empty(tangent_wcs(CENTRE, 10 * u.arcsec, (200, 200)), (200, 200), beam=Beam(40 * u.arcsec))
+    once = simulate.inject(image, a_source("relic"))
+    both = simulate.inject(once, a_source("relic", CENTRE.galactic, pa=80.0))
+    # What was drawn from its own frame is drawn the same from the frame of the others.
+    np.testing.assert_allclose(simulate.diffuse_part(both).data, both.data, atol=1e-3 * both.data.max())

@@ -14,7 +14,8 @@ from simulated import axes
 from halopy.errors import HaloInputError
 from halopy.image import Beam
 from halopy.simulate import observe as module
-from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, rms_gradient
+from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, bright_parts, rms_gradient
+from halopy.simulate.shapes import components
 
 PIXEL = 28 * u.arcsec
 ROUND = Beam(130 * u.arcsec)
@@ -312,3 +313,17 @@ def test_same_rng_same_borders():
     blank_borders(first, 0.5, rng=16)
     blank_borders(again, 0.5, rng=16)
     np.testing.assert_array_equal(first, again)
+
+
+def test_what_has_rings():
+    """Peaks after the beam: a point keeps its flux, a Gaussian as wide as the beam has half of it, in Jy/beam."""
+    covariance = np.array([[[9.0, 0], [0, 4.0]], [[4.0, 0], [0, 4.0]]])
+    parts = components({"class": ["compact", "compact", "compact"], "flux": [2.0, 0.1, 1.0]})
+    # The beam of the second image: 4 square pixels of 2 arcsec.
+    parts["cee"][2] = parts["cnn"][2] = 16.0
+    parts["east"][2], parts["north"][2] = 4.0, 6.0
+    row, x, y, peak = bright_parts(parts, [10.0, 11.0, 12.0], [20.0, 21.0, 22.0], [0, 0, 1], covariance, 2.0, 0.3)
+    assert row.tolist() == [0, 1]
+    np.testing.assert_allclose(peak, [2.0, 0.5])
+    np.testing.assert_allclose([x, y], [[10, 12 - 2], [20, 22 + 3]])
+    assert len(bright_parts(parts, [10.0] * 3, [20.0] * 3, [0, 0, 1], covariance, 2.0, np.inf)[0]) == 0

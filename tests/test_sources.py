@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable
 from scipy import stats
 from scipy.integrate import quad
 from test_counts import per_square_degree
@@ -59,6 +59,8 @@ class TestLabels:
         ({"halo": 0}, "must not be negative, nor all 0"),
         ({"halo": np.nan}, "must not be negative, nor all 0"),
         ({}, "must not be negative, nor all 0"),
+        ({"halo": "much"}, "must not be negative, nor all 0.*much"),
+        (["halo"], "mix must be a mapping of labels to shares.*found 'list'"),
     ])
     def test_what_is_no_mix(self, mix, text):
         with pytest.raises(HaloInputError, match=text):
@@ -139,11 +141,17 @@ class TestScenes:
         ({"clusters": [0.2]}, "QTable with columns redshift and m500.*found 'list'"),
         ({"clusters": QTable({"z": [0.2], "m500": [5] * SOLAR})}, r"QTable with columns redshift and m500.*'z'"),
         ({"clusters": QTable({"redshift": [0.2], "m500": [5e14]})}, "the column m500 must be a mass"),
-        ({"clusters": clusters(1, z=np.nan)}, "every cluster needs a positive redshift and mass"),
-        ({"clusters": clusters(1, z=0)}, "every cluster needs a positive redshift and mass"),
-        ({"clusters": clusters(1, mass=-5)}, "every cluster needs a positive redshift and mass"),
+        ({"survey": dataclasses.replace(GLEAM, rms=0 * u.Jy / u.beam)}, "needs an rms and a pixel scale above 0"),
+        ({"clusters": clusters(1, z=np.nan)}, "every cluster needs a redshift above 0.001 and a positive mass"),
+        ({"clusters": clusters(1, z=0)}, "every cluster needs a redshift above 0.001 and a positive mass"),
+        ({"clusters": clusters(1, mass=-5)}, "every cluster needs a redshift above 0.001 and a positive mass"),
         ({"relation": "basu"}, "relation must be a PowerMass or the name of one"),
         ({"faintest": 20 * u.Jy}, "faintest source must lie between"),
+        ({"faintest": 5}, "faintest must be one flux density, with its unit.*found '5'"),
+        ({"faintest": [5, 5] * u.mJy}, "faintest must be one flux density"),
+        ({"clusters": QTable({"redshift": MaskedColumn([0.2], mask=[True]), "m500": [5] * SOLAR})},
+         "every cluster needs a redshift above 0.001 and a positive mass.*redshift nan.*row 0"),
+        ({"clusters": QTable({"redshift": ["near"], "m500": [5] * SOLAR})}, "the column redshift must hold numbers"),
     ])
     def test_what_cannot_be(self, settings, text):
         with pytest.raises(HaloInputError, match=text):

@@ -307,6 +307,8 @@ def test_no_cutout(clip):
     ({"relation": "mine"}, "relation must be a PowerMass or the name of one"),
     ({"faintest": 1 * u.uJy}, "faintest source must lie between"),
     ({"correlation": "white"}, "correlation must be one of psf, smoothed"),
+    ({"artefacts": {"stripes": 1}}, "artefacts must be an Artefacts, or None.*found 'dict'"),
+    ({"faintest": "5 cm"}, "faintest must be one flux density, with its unit"),
 ])
 def test_what_cannot_be(settings, text):
     with pytest.raises(HaloInputError, match=text):

@@ -227,6 +227,7 @@ class TestClusters:
     ({"clusters": -1}, "clusters must be a number, or a QTable with columns redshift and m500.*found -1"),
     ({"clusters": 2.5}, "clusters must be a number, or a QTable"),
     ({"clusters": Table({"redshift": [0.1]})}, "clusters must be a number, or a QTable"),
+    ({"artefacts": True}, "artefacts must be an Artefacts, or None.*found 'bool'"),
     ({"clusters": some_clusters(label=["halo", "star", "none"])}, "a scene has one of the labels.*found 'star'"),
     ({"position": CENTRE,
       "clusters": some_clusters(position=SkyCoord([CENTRE, CENTRE, SkyCoord(220, 60, unit="deg")]))},
@@ -244,3 +245,8 @@ def test_fields_differ_only_by_their_noise():
     image, truth = simulate.field((96, 96), survey=QUIET, clusters=2, artefacts=None, faintest=5 * u.mJy, rng=4)
     again = simulate.inject(image.replace(data=np.zeros(image.shape), meta={}), vstack([truth]))
     np.testing.assert_allclose(again.data, image.data, atol=1e-9)
+
+
+def test_an_astropy_table_of_clusters_will_do():
+    plain = simulate.field((40, 40), clusters=Table(some_clusters()), rng=1)[0]
+    np.testing.assert_array_equal(plain.data, simulate.field((40, 40), clusters=some_clusters(), rng=1)[0].data)

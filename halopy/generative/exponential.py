@@ -14,7 +14,7 @@ from halopy.simulate.injection import inject
 from halopy.simulate.observe import Artefacts
 from halopy.simulate.population import relations
 from halopy.simulate.sources import scenes
-from halopy.simulate.survey_cutouts import MARGIN, observe, random_positions
+from halopy.simulate.survey_cutouts import MARGIN, check_form, observe, random_positions
 from halopy.survey import surveys
 
 __all__ = ["Exponential"]
@@ -122,6 +122,7 @@ class Exponential(HaloGenerator):
 
     def _band(self, labels, snr, size, survey, rng):
         """Return the cutouts of one frequency."""
+        check_form(self.shape)
         n, shape = len(labels), tuple(self.shape)
         positions = random_positions(n, survey, rng)
         widest = max(width.max(initial=0 * u.deg) for width in survey.beam_widths(positions.icrs.dec))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
@@ -17,6 +19,8 @@ __all__ = ["DIFFUSE", "diffuse_part", "inject"]
 
 DIFFUSE = ("halo", "mini-halo", "relic", "phoenix", "orc")
 """The classes of the diffuse part of an image."""
+UNITS = {"flux": u.Jy, "r_e": u.arcsec, "length": u.arcsec, "pa": u.deg, "east": u.arcsec, "north": u.arcsec}
+"""Of columns without one."""
 
 
 def inject(image, sources, *, rng=None):
@@ -34,7 +38,8 @@ def inject(image, sources, *, rng=None):
     sources : `~astropy.table.QTable`
         A row a source: ``flux`` (at the image's frequency), and what its shape asks for: ``class``
         (default: ``halo``), ``r_e`` or ``length``, ``axis_ratio``, ``pa``, ``substructure``,
-        ``seed``; see `scenes`, whose tables fit.
+        ``seed``; see `scenes`, whose tables fit. Columns without a unit are in Jy, arcsec and
+        degrees.
 
         Into an image they go at the column ``position``, or, without one, at random places that hold
         data: one place for all rows of a value of ``cutout``, at their offsets ``east`` and
@@ -50,7 +55,8 @@ def inject(image, sources, *, rng=None):
         after those that it held before.
         Pixels without data stay without, and an rms map is not touched. Cutouts with one row marked
         ``main`` each (`scenes`) gain their truth as columns: ``label``, ``flux``, ``r_e``, ``snr``
-        and so on, as in `cutouts`.
+        and so on, as in `cutouts`. Their ``name`` is what finds a cutout's sources again after rows
+        are selected: cutouts without one get it.
 
     Notes
     -----
@@ -73,12 +79,15 @@ def inject(image, sources, *, rng=None):
     >>> print(f"{np.nansum(added) / image.beam_area * 1000:.1f} mJy")
     100.0 mJy
     """
-    if not isinstance(sources, QTable) or "flux" not in sources.colnames:
+    if not isinstance(sources, Table) or "flux" not in sources.colnames:
         raise HaloInputError("sources must be a QTable with a column 'flux'",
                              found=getattr(sources, "colnames", type(sources).__name__))
     sources = QTable(sources, copy=True)
     if "class" not in sources.colnames:
         sources["class"] = np.full(len(sources), "halo")
+    for name, unit in UNITS.items():
+        if name in sources.colnames and getattr(sources[name], "unit", None) is None:
+            sources[name] = sources[name] * unit
     rng = np.random.default_rng(rng)
     if isinstance(image, ClusterImage):
         return _into_image(image, sources, rng)
@@ -135,7 +144,14 @@ def _into_image(image, sources, rng):
                              hint="read the image with beam=Beam(...) or survey=...")
     factor = _factor(image)
     if "position" not in sources.colnames:
+        if {"ra", "dec"} <= set(sources.colnames):
+            raise HaloInputError("sources have their places in a column 'position'", found="ra and dec",
+                                 hint="sources['position'] = SkyCoord(sources['ra'], sources['dec'])")
         sources["position"] = _places(image, sources, rng)
+    nowhere = ~np.isfinite(sources["position"].spherical.lon.deg + sources["position"].spherical.lat.deg)
+    if nowhere.any():
+        raise HaloInputError(f"row {np.argmax(nowhere)}: a source to be injected needs a position",
+                             found=f"{nowhere.sum()} without")
     x, y = image.wcs.world_to_pixel(sources["position"])
     shown = np.isfinite(x) & np.isfinite(y) & ~np.isin(np.asarray(sources["class"]), EMPTY)
     model = np.zeros((1, *image.shape), np.float32)
@@ -212,15 +228,37 @@ def _into_cutouts(cutouts, sources):
             table[name] = values
         if "rms" in table.colnames:
             table["snr"] = peak * factor / u.Quantity(table["rms"], cutouts.unit).to_value(cutouts.unit)
-    if "name" in table.colnames:
+    data = cutouts.data + factor * model
+    if "name" not in table.colnames and cutouts.meta.get("sources") is None:
+        table = table.copy()
+        # Of the pixels and their place: the same input, the same names.
+        table["name"] = np.array([f"inj-{hashlib.sha256(pixels.tobytes() + str(i).encode()).hexdigest()[:12]}"
+                                  for i, pixels in enumerate(data)], dtype="U16")
+    # Names that are there twice say nothing, unless the sources came by them.
+    if "name" in table.colnames and ("name" in sources.colnames or len(np.unique(table["name"])) == n):
         kept["name"] = np.asarray(table["name"]).astype(str)[kept["cutout"]]
-    return cutouts.replace(data=cutouts.data + factor * model, table=table, meta=_with(cutouts.meta, kept))
+    return cutouts.replace(data=data, table=table, meta=_with(cutouts.meta, kept))
 
 
 def _with(meta, sources):
     """Return ``meta`` with sources, after those that were there."""
     before = meta.get("sources")
+    if before is not None and "position" in before.colnames and len(before):
+        sources = _in_frame(sources, SkyCoord(before["position"]))
     return meta | {"sources": sources if before is None else stack_sources([before, sources])}
+
+
+def _in_frame(sources, other):
+    """Return sources with positions in the frame of other ones, and their angles from its north."""
+    position = SkyCoord(sources["position"])
+    if position.is_equivalent_frame(other):
+        return sources
+    moved = position.transform_to(other)
+    turn = moved.position_angle(position.directional_offset_by(0 * u.deg, 1 * u.arcsec).transform_to(other))
+    sources = QTable(sources, copy=True)
+    sources["position"] = moved
+    sources["pa"] = (sources["pa"] if "pa" in sources.colnames else 0 * u.deg) + turn
+    return sources
 
 
 def _rows(cutouts, sources):
@@ -238,7 +276,7 @@ def _rows(cutouts, sources):
         if len(sources) != n:
             raise HaloInputError("without a column 'cutout' the sources must have a row for each cutout",
                                  found=f"{len(sources)} sources, {n} cutouts")
-        return np.arange(n), np.arange(n)
+        index, row = np.arange(n), np.arange(n)
     else:
         index, row = np.arange(len(sources)), np.asarray(sources["cutout"])
         if row.dtype.kind not in "iu" or (row.size and not (row.min() >= 0 and row.max() < n)):

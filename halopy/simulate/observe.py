@@ -9,7 +9,7 @@ import numpy as np
 from halopy.errors import HaloInputError
 from halopy.image import FWHM_TO_SIGMA
 
-__all__ = ["Artefacts", "add_artefacts", "blank_borders", "rms_gradient"]
+__all__ = ["Artefacts", "add_artefacts", "blank_borders", "bright_parts", "rms_gradient"]
 
 WAVES = (6, 48)
 """Fewest and most plane waves of a ripple."""
@@ -184,6 +184,36 @@ def add_artefacts(pixels, rms, beam_covariance, bright, artefacts, *, rng=None):
     if bright is not None and artefacts.sidelobes:
         strength = np.where(drawn[:, 3] < 0.5, -amplitude[:, 2], amplitude[:, 2])
         _add_rings(pixels, rms, covariances, _sources(bright, n), strength)
+
+
+def bright_parts(parts, x, y, row, beam_covariance, pixel_scale_arcsec, faintest):
+    """Return what of some sources is bright enough for rings, as `add_artefacts` takes it.
+
+    Parameters
+    ----------
+    parts : `~numpy.ndarray`
+        The Gaussians of the sources, from `halopy.simulate.shapes.components`.
+    x, y, row : array-like
+        Pixel position and image of each source, on images with north up.
+    beam_covariance : array-like
+        ``(n, 2, 2)``, square pixels.
+    pixel_scale_arcsec : float
+    faintest : float
+        Jy/beam: Gaussians with a fainter peak, after the beam, are left out.
+
+    Returns
+    -------
+    row, x, y, peak : `~numpy.ndarray`
+    """
+    parts = parts[parts["flux"] > faintest]
+    source = parts["source"]
+    row, x, y = (np.asarray(values)[source] for values in (row, x, y))
+    variance = np.sqrt(np.linalg.det(beam_covariance))[row] * pixel_scale_arcsec**2
+    wider = (variance + parts["cee"]) * (variance + parts["cnn"]) - parts["cen"] ** 2
+    peak = parts["flux"] * variance / np.sqrt(wider)
+    bright = peak > faintest
+    x, y = x - parts["east"] / pixel_scale_arcsec, y + parts["north"] / pixel_scale_arcsec
+    return row[bright], x[bright], y[bright], peak[bright]
 
 
 def blank_borders(pixels, probability, *, rng=None):

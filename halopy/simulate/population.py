@@ -192,6 +192,28 @@ def draw_clusters(n, *, rng=None):
     return QTable({"redshift": redshift, "m500": np.exp(log_mass) * SOLAR_MASSES})
 
 
+def clusters_in(table):
+    """Return a table of clusters, or say what one needs."""
+    names = getattr(table, "colnames", None)
+    if names is None or not {"redshift", "m500"} <= set(names):
+        raise HaloInputError("clusters must be a QTable with columns redshift and m500",
+                             found=type(table).__name__ if names is None else names)
+    unit = getattr(table["m500"], "unit", None)
+    if unit is None or not unit.is_equivalent(u.solMass):
+        raise HaloInputError("the column m500 must be a mass", found=str(unit), hint="5e14 * u.solMass")
+    return table
+
+
+def column_numbers(table, name):
+    """Return a column as bare numbers, NaN where it is masked."""
+    values = table[name]
+    mask = np.broadcast_to(getattr(values, "mask", False), len(values))
+    try:
+        return np.where(mask, np.nan, np.asarray(getattr(values, "unmasked", values), dtype=float))
+    except (TypeError, ValueError) as error:
+        raise HaloInputError(f"the column {name} must hold numbers", found=str(values.dtype)) from error
+
+
 REDSHIFTS = (0.02, 0.9)
 ROOT_REDSHIFT = (0.4641, 0.1738)
 """Mean and deviation of the square root of the redshift."""

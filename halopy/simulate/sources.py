@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
@@ -9,6 +11,8 @@ from astropy.table import QTable
 from halopy.errors import HaloInputError
 from halopy.simulate.counts import ALPHA, FREQUENCY, LIMITS, draw_compact, draw_fluxes
 from halopy.simulate.population import (
+    clusters_in,
+    column_numbers,
     draw_clusters,
     flux_density,
     halo_radius,
@@ -35,7 +39,8 @@ COMPANION_RELIC, SECOND_RELIC = 0.15, 0.35
 GALAXY_SHARE = {"mini-halo": 1.0, "none": 0.6}
 """How often the brightest galaxy of a cluster is a radio source.
 
-28 of 59 are, about 30 % in mergers and 90 % in relaxed clusters (Kale+ 2015, arXiv 1506.05612); a
+28 of 59 are, about 30 % in mergers and 90 % in relaxed clusters (Kale+ 2015, arXiv 1506.05612): all
+but these labels are taken for mergers, those without diffuse emission for a mixture (judgement); a
 mini-halo has one always.
 """
 GALAXY_SHARE_IN_MERGERS = 0.3
@@ -83,10 +88,16 @@ def draw_labels(n, mix=None, *, rng=None):
     """
     mix = MIX if mix is None else mix
     rng = np.random.default_rng(rng)
+    if not isinstance(mix, Mapping):
+        raise HaloInputError("mix must be a mapping of labels to shares", found=type(mix).__name__,
+                             hint="mix={'halo': 0.5, 'none': 0.5}")
     unknown = sorted(set(mix) - set(MIX))
     if unknown:
         raise HaloInputError(f"mix takes the labels {', '.join(MIX)}", found=unknown[0])
-    share = np.array([mix[name] for name in mix], dtype=float)
+    try:
+        share = np.array([mix[name] for name in mix], dtype=float)
+    except (TypeError, ValueError):
+        share = np.array([np.nan])
     if not (np.isfinite(share).all() and (share >= 0).all() and share.sum() > 0):
         raise HaloInputError("the shares of a mix must not be negative, nor all 0", found=dict(mix))
     return np.array(list(mix))[rng.choice(len(share), n, p=share / share.sum())]
@@ -152,15 +163,17 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
     if unknown:
         raise HaloInputError(f"a scene has one of the labels {', '.join(MIX)}", found=unknown[0])
     survey = survey_named(survey)
-    faintest = faintest_of(survey) if faintest is None else faintest
+    faintest = faintest_of(survey, faintest)
     clusters = draw_clusters(n, rng=rng) if clusters is None else clusters_in(clusters)
     if len(clusters) != n:
         raise HaloInputError("clusters must have a row for each label", found=f"{len(clusters)} rows, {n} labels")
-    redshift = np.array(clusters["redshift"], dtype=float)
-    mass = np.array(u.Quantity(clusters["m500"]).to_value(u.solMass)) / 1e14
-    bad = ~((redshift > 0) & (mass > 0) & np.isfinite(redshift * mass)) & (labels != "blank")
+    redshift = column_numbers(clusters, "redshift")
+    mass = u.Quantity(column_numbers(clusters, "m500"), clusters["m500"].unit).to_value(u.solMass) / 1e14
+    bad = ~((redshift > 0.001) & (mass > 0) & np.isfinite(redshift * mass)) & (labels != "blank")
     if bad.any():
-        raise HaloInputError("every cluster needs a positive redshift and mass", found=clusters[bad][0])
+        i = int(np.argmax(bad))
+        raise HaloInputError("every cluster needs a redshift above 0.001 and a positive mass",
+                             found=f"redshift {redshift[i]:g}, mass {mass[i]:g}e14 solar masses in row {i}")
     side = np.inf if extent is None else u.Quantity(extent).to_value(u.arcsec)
     draw = _Draw(redshift, mass, survey, relation_named(relation), faintest, side, rng)
     for label in MIX:
@@ -176,20 +189,12 @@ def scenes(labels, *, survey="gleam-170-231", clusters=None, relation="cuciti+20
     return draw.table()
 
 
-def clusters_in(table):
-    """Return a table of clusters, or say what one needs."""
-    names = getattr(table, "colnames", None)
-    if names is None or not {"redshift", "m500"} <= set(names):
-        raise HaloInputError("clusters must be a QTable with columns redshift and m500",
-                             found=type(table).__name__ if names is None else names)
-    if not u.Quantity(table["m500"]).unit.is_equivalent(u.solMass):
-        raise HaloInputError("the column m500 must be a mass", found=str(table["m500"].unit), hint="5e14 * u.solMass")
-    return table
-
-
 def survey_named(survey):
     """Return a `Survey` by name, or the one that is given."""
     if isinstance(survey, Survey):
+        if not (survey.rms.value > 0 and survey.pixel_scale.value > 0):
+            raise HaloInputError("a survey to be simulated needs an rms and a pixel scale above 0", keyword=survey.name,
+                                 found=f"{survey.rms}, {survey.pixel_scale}")
         return survey
     if not isinstance(survey, str):
         raise HaloInputError("survey must be the name of a survey or a halopy.survey.Survey",
@@ -197,8 +202,17 @@ def survey_named(survey):
     return surveys[survey]
 
 
-def faintest_of(survey):
-    """Return the faintest compact source that is worth drawing: fainter ones are a part of the noise."""
+def faintest_of(survey, faintest=None):
+    """Return the faintest compact source: what is given, or the one worth drawing (the noise holds fainter ones)."""
+    if faintest is not None:
+        try:
+            given = np.inf * u.Jy if faintest is np.inf else u.Quantity(faintest).to(u.Jy)
+        except (TypeError, u.UnitConversionError):
+            given = None
+        if given is None or not given.isscalar:
+            raise HaloInputError("faintest must be one flux density, with its unit", keyword="faintest",
+                                 found=str(faintest), hint="faintest=5 * u.mJy")
+        return given
     limit = FAINTEST * survey.rms.to_value(u.Jy / u.beam) * u.Jy
     # Below this the counts are not known.
     return max(limit, LIMITS[0] * 1.01 * (survey.frequency / FREQUENCY).to_value(u.one) ** ALPHA * u.Jy)
@@ -265,11 +279,12 @@ class _Draw:
 
     def mini_halo(self, rows):
         rng, n = self.rng, rows.size
-        # Giacintucci+ 2019 (arXiv 1906.07087): no strong relation with mass, 50-300 kpc wide. The numbers
-        # of power, radius and index are from memory.
+        # 10^23 to 10^25 W/Hz in massive cool cores without a strong relation with mass (Giacintucci+ 2019,
+        # arXiv 1906.07087), 10^23 and less below 5 10^14 solar masses (MGCLS, arXiv 2509.05442): the line
+        # through both is a judgement. The numbers of radius and index are from memory.
         alpha = rng.normal(-1.2, 0.2, n)
-        self.add(rows, "mini-halo", main=True, alpha=alpha,
-                 flux=self.flux(rows, np.clip(rng.normal(24.1, 0.5, n), 22.9, 25.4), alpha, 1400 * u.MHz),
+        power = 23.2 + 3 * np.log10(self.mass[rows] / 5) + rng.normal(0, 0.5, n)
+        self.add(rows, "mini-halo", main=True, alpha=alpha, flux=self.flux(rows, power, alpha, 1400 * u.MHz),
                  r_e=kpc_to_arcsec(50 * np.exp(rng.normal(0, 0.4, n)), self.redshift[rows]),
                  axis_ratio=rng.uniform(0.7, 1, n), pa=rng.uniform(0, 180, n))
 
@@ -315,7 +330,7 @@ class _Draw:
         alpha = rng.normal(-0.75, 0.12, n)
         east, north = self.scatter(rows, 150)
         self.add(rows, "radio-galaxy", main=True, east=east, north=north, alpha=alpha, pa=rng.uniform(0, 360, n),
-                 flux=self.flux(rows, rng.normal(25.3, 0.6, n), alpha, 150 * u.MHz),
+                 flux=self.flux(rows, np.minimum(rng.normal(25.0, 0.6, n), 26.5), alpha, 150 * u.MHz),
                  length=kpc_to_arcsec(10 ** rng.normal(2.5, 0.25, n), self.redshift[rows]))
 
     def orc(self, rows):

@@ -13,10 +13,10 @@ from halopy.image import FWHM_TO_SIGMA, Beam
 from halopy.preprocess.clip import clip as clip_pixels
 from halopy.simulate.counts import source_brightness
 from halopy.simulate.noise import draw_noise
-from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, rms_gradient
-from halopy.simulate.population import draw_clusters
-from halopy.simulate.sources import clusters_in, draw_labels, faintest_of, scenes, survey_named
-from halopy.simulate.truth import COMPACT, EMPTY, truth_columns
+from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, bright_parts, rms_gradient
+from halopy.simulate.population import clusters_in, draw_clusters
+from halopy.simulate.sources import draw_labels, faintest_of, scenes, survey_named
+from halopy.simulate.truth import EMPTY, truth_columns
 
 __all__ = ["cutouts", "observe"]
 
@@ -95,7 +95,7 @@ def cutouts(n, *, survey="gleam-170-231", mix=None, shape=(64, 64), positions=No
     if not isinstance(n, (int, np.integer)) or n < 0:
         raise HaloInputError("n must be a whole number of cutouts", found=n)
     survey = survey_named(survey)
-    check_form(shape, clip)
+    check_form(shape, clip, artefacts)
     if clusters is None:
         clusters = draw_clusters(n, rng=rng)
     elif len(clusters_in(clusters)) == 0:
@@ -144,7 +144,6 @@ def observe(sources, positions, *, survey, shape, faintest=None, correlation=Non
     y = (shape[0] - 1) / 2 + sources["north"].to_value(u.arcsec) / scale
     parts = components(sources[~np.isin(kind, EMPTY)])
     parts["source"] = np.flatnonzero(~np.isin(kind, EMPTY))[parts["source"]]
-    compact = np.isin(kind, COMPACT)
     data = np.empty((n, *shape), np.float32)
     peak = np.zeros(n)
     factor = np.ones(n)
@@ -172,10 +171,9 @@ def observe(sources, positions, *, survey, shape, faintest=None, correlation=Non
             noise *= rms_gradient(len(pixels), shape, artefacts.gradient, rng=rng)
         pixels += noise
         if artefacts is not None:
-            part = block[compact[here][block["source"]] & (block["flux"] * artefacts.sidelobes > BRIGHT * rms)]
-            source = part["source"]
-            bright = (at[2][source], at[0][source] - part["east"] / scale, at[1][source] + part["north"] / scale,
-                      part["flux"])
+            # What was scaled has rings that were.
+            block["flux"] *= np.where(first, factor[row[here][block["source"]]], 1)
+            bright = bright_parts(block, *at, beam[rows], scale, ring_limit(survey, artefacts))
             add_artefacts(pixels, rms, beam[rows], bright, artefacts, rng=rng)
             blank_borders(pixels, artefacts.borders, rng=rng)
         data[rows] = pixels
@@ -194,21 +192,32 @@ def observe(sources, positions, *, survey, shape, faintest=None, correlation=Non
     return made if clip is None else clip_pixels(made, low=clip[0], high=clip[1])
 
 
-def check_form(shape, clip):
-    """Say early what a shape and a clip look like."""
+def check_form(shape, clip=None, artefacts=None):
+    """Say early what a shape, a clip and artefacts look like."""
     if not (isinstance(shape, (tuple, list)) and len(shape) == 2
             and all(isinstance(size, (int, np.integer)) and size > 0 for size in shape)):
         raise HaloInputError("shape must be two whole numbers (ny, nx)", found=shape, hint="shape=(64, 64)")
     if clip is not None and not (isinstance(clip, (tuple, list)) and len(clip) == 2):
         raise HaloInputError("clip must be two numbers of sigmas, (low, high)", found=clip,
                              hint="clip=(None, 3), or (-3, 3) for both sides")
+    if not (artefacts is None or isinstance(artefacts, Artefacts)):
+        raise HaloInputError("artefacts must be an Artefacts, or None", found=type(artefacts).__name__,
+                             hint="artefacts=Artefacts(stripes=0)")
+
+
+def ring_limit(survey, artefacts):
+    """Return the faintest peak, in Jy/beam, whose rings can be seen."""
+    rms = survey.rms.to_value(u.Jy / u.beam)
+    return BRIGHT * rms / artefacts.sidelobes if artefacts.sidelobes else np.inf
 
 
 def faint_level(survey, faintest=None):
     """Return the mean brightness of the sources that are too faint to be cleaned: Jy/beam for a beam of 1 arcsec².
 
     An interferometer does not measure the mean of the sky. What is not cleaned lies in a bowl that
-    takes its mean away; without that, simulated images lie above real ones.
+    takes its mean away; without that, simulated images lie above real ones. The sources of the field
+    count, with their mean spectral index: the halves of doubles that fall below the limit make what
+    is drawn some per cent brighter, and at 1.4 GHz the scatter of the indices 10 to 30 %.
 
     Parameters
     ----------
@@ -216,7 +225,7 @@ def faint_level(survey, faintest=None):
     faintest : `~astropy.units.Quantity`, optional
         The faintest source that is drawn, default `faintest_of` the survey.
     """
-    faintest = faintest_of(survey) if faintest is None else faintest
+    faintest = faintest_of(survey, faintest)
     brightness = source_brightness(faintest, CLEANED * survey.rms * u.beam, survey.frequency)
     return (brightness * Beam(1 * u.arcsec).area).to_value(u.Jy)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable, vstack
+from astropy.table import QTable, Table, vstack
 
 from halopy.cutouts import tangent_wcs
 from halopy.errors import HaloInputError
@@ -13,10 +13,17 @@ from halopy.image import ClusterImage
 from halopy.preprocess.clip import clip as clip_pixels
 from halopy.simulate.injection import inject
 from halopy.simulate.noise import draw_noise
-from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, rms_gradient
+from halopy.simulate.observe import Artefacts, add_artefacts, blank_borders, bright_parts, rms_gradient
 from halopy.simulate.population import draw_clusters
 from halopy.simulate.sources import MIX, draw_labels, scenes, survey_named
-from halopy.simulate.survey_cutouts import BRIGHT, MARGIN, check_form, faint_level, noise_correlation, random_positions
+from halopy.simulate.survey_cutouts import (
+    MARGIN,
+    check_form,
+    faint_level,
+    noise_correlation,
+    random_positions,
+    ring_limit,
+)
 
 __all__ = ["field"]
 
@@ -64,7 +71,9 @@ def field(shape=(512, 512), *, survey="gleam-170-231", position=None, clusters=8
     """
     rng = np.random.default_rng(rng)
     survey = survey_named(survey)
-    check_form(shape, clip)
+    from halopy.simulate.shapes import components
+
+    check_form(shape, clip, artefacts)
     position = random_positions(1, survey, rng)[0] if position is None else position
     beam = survey.beam_at(position)
     rms = survey.rms.to_value(u.Jy / u.beam)
@@ -99,10 +108,11 @@ def field(shape=(512, 512), *, survey="gleam-170-231", position=None, clusters=8
     noise += image.data
     noise -= np.float32(faint_level(survey, faintest) * (beam.major * beam.minor).to_value(u.arcsec**2))
     if artefacts is not None:
-        flux = truth["flux"].to_value(u.Jy)
-        bright = (truth["class"] == "compact") & (flux * artefacts.sidelobes > BRIGHT * rms)
-        add_artefacts(noise, rms, covariance[None], (np.zeros(bright.sum(), int), x[bright], y[bright], flux[bright]),
-                      artefacts, rng=rng)
+        limit = ring_limit(survey, artefacts)
+        strong = truth["flux"].to_value(u.Jy) > limit
+        bright = bright_parts(components(truth[strong]), x[strong], y[strong], np.zeros(strong.sum(), int),
+                              covariance[None], survey.pixel_scale.to_value(u.arcsec), limit)
+        add_artefacts(noise, rms, covariance[None], bright, artefacts, rng=rng)
         blank_borders(noise, artefacts.borders, rng=rng)
     image = image.replace(data=noise[0])
     if clip is not None:
@@ -115,7 +125,7 @@ def _targets(clusters, mix, wcs, shape, rng):
     """The clusters with name, label and position."""
     if isinstance(clusters, (int, np.integer)) and clusters >= 0:
         clusters = draw_clusters(int(clusters), rng=rng)
-    if not isinstance(clusters, QTable) or not {"redshift", "m500"} <= set(clusters.colnames):
+    if not isinstance(clusters, Table) or not {"redshift", "m500"} <= set(clusters.colnames):
         raise HaloInputError("clusters must be a number, or a QTable with columns redshift and m500",
                              found=getattr(clusters, "colnames", clusters))
     targets = QTable(clusters, copy=True)
