@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from halopy import generators, simulate, surveys
 from halopy.errors import HaloInputError
 from halopy.generative.exponential import Exponential
 from halopy.model import load
+from halopy.simulate.survey_cutouts import observe
 
 
 def sample(labels, *, rng=1, settings=None, **columns):
@@ -132,7 +134,8 @@ def test_it_is_saved_with_its_settings(tmp_path):
 @pytest.mark.parametrize(("settings", "text"), [
     ({"survey": surveys["nvss"]}, "survey must be a name: gleam-72-103, .*found 'Survey'"),
     ({"relation": simulate.relations["cuciti+2023"]}, "relation must be a name: cassano.*found 'PowerMass'"),
-    ({"survey": "gleam"}, "no survey is called 'gleam'"), ({"relation": "x"}, "relation must be a PowerMass or")])
+    ({"survey": "gleam"}, "no survey is called 'gleam'"), ({"relation": "x"}, "relation must be a PowerMass or"),
+    ({"shape": 64}, "shape must be two whole numbers"), ({"faintest": 5}, "faintest must be one flux density")])
 def test_settings_that_cannot_be(settings, text):
     with pytest.raises(HaloInputError, match=text):
         Exponential(**settings).sample(1)
@@ -148,3 +151,13 @@ def test_conditions_that_cannot_be(columns, text):
     table = {"label": ["halo"]} | columns
     with pytest.raises(HaloInputError, match=text):
         sample(**{"labels": table.pop("label")}, **table)
+
+
+def test_the_rings_of_a_blend_are_of_what_is_seen():
+    """Faint enough it has none: what remains is what the same cutout has without sidelobes."""
+    scene = simulate.scenes(["blend"], faintest=np.inf * u.Jy, rng=1)[:1]
+    scene["flux"] = 50 * u.Jy
+    position = SkyCoord([0], [-27], unit="deg")
+    both = [observe(scene, position, survey=surveys["gleam-170-231"], shape=(64, 64), snr=[1.0], rng=1,
+                    artefacts=simulate.Artefacts(sidelobes=sidelobes, borders=0)).data for sidelobes in (0.005, 0)]
+    np.testing.assert_array_equal(*both)
