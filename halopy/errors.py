@@ -14,6 +14,7 @@ __all__ = [
     "NotFittedError",
     "OutsideImageError",
     "PluginError",
+    "ProviderError",
     "UnknownModelError",
     "UnusableImageError",
 ]
@@ -102,6 +103,48 @@ class UnknownModelError(KeyError):
 
 class PluginError(RuntimeError):
     """An installed plugin cannot be used; the message names its distribution."""
+
+
+class ProviderError(RuntimeError):
+    """An archive did not give what was asked of it: the network, the service or its reply is to blame.
+
+    Parameters
+    ----------
+    message : str
+        What happened, in words for the user.
+    cause : str, optional
+        The same in one word, for programs: ``"status"``, ``"timeout"``, ``"connection"``, ``"html"``, ``"empty"``,
+        ``"truncated"``, ``"format"``, ``"redirect"``, ``"scheme"``, ``"sha256"``, ``"large"``, ``"login"``,
+        ``"offline"``, ``"outside"`` (the archive holds no image there) or ``"unknown"`` (it does not know the survey).
+    provider, url, attempts, hint : optional
+        Who was asked, under which address, how often, and one thing to try.
+
+    Examples
+    --------
+    >>> from halopy.errors import ProviderError
+    >>> print(ProviderError("the server answered 503", cause="status", provider="skyview",
+    ...                     url="https://example.org/a.fits", attempts=3, hint="later"))
+    skyview: the server answered 503 (3 attempts, https://example.org/a.fits); try: later
+    """
+
+    def __init__(self, message, *, cause=None, provider=None, url=None, attempts=None, hint=None):
+        self.message = message
+        self.cause = cause
+        self.provider = provider
+        self.url = url
+        self.attempts = attempts
+        self.hint = hint
+        super().__init__(message)
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.message, self.__dict__.copy())
+
+    def __str__(self):
+        tried = f"{self.attempts} attempts" if self.attempts and self.attempts > 1 else ""
+        where = ", ".join(text for text in (tried, str(self.url or "")) if text)
+        text = f"{self.provider}: " if self.provider else ""
+        text += self.message + (f" ({where})" if where else "")
+        return text + (f"; try: {self.hint}" if self.hint else "")
 
 
 class MissingExtraError(PluginError):

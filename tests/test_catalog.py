@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import QTable, Table
 
 from halopy.errors import HaloInputError, HalopyWarning
@@ -231,7 +232,6 @@ def test_nothing_is_fetched_or_expanded(write):
 def test_damaged_archives_and_images(write, tmp_path):
     with pytest.raises(HaloInputError, match="damaged or cut short"):
         read_targets(write(gzip.compress(b"name,ra,dec\na,1,2\n")[:-9]))
-    from astropy.io import fits
     fits.PrimaryHDU(np.zeros((4, 4))).writeto(tmp_path / "image.fits")
     with pytest.raises(HaloInputError, match="no table.*ClusterImage.read"):
         read_targets(tmp_path / "image.fits")

@@ -1,40 +1,29 @@
-"""Tables of targets: name and position from CSV, ECSV, VOTable or FITS, in the usual spellings."""
+"""Targets: tables of users, the 46 of arXiv 2411.15559, catalogues of clusters, and which share a piece of sky."""
 
 from __future__ import annotations
 
-import bz2
-import contextlib
-import csv
-import gzip
-import io
-import re
-import warnings
-import zlib
+from importlib import resources
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from halopy.errors import HaloInputError, HalopyWarning
-from halopy.io.guard import check_fits
-from halopy.io.local import open_plain, page_title
+from halopy.errors import HaloInputError
+from halopy.io.target_columns import position_names, targets_of
+from halopy.io.target_files import read_table
 
-__all__ = ["read_targets"]
+__all__ = ["load_catalog", "load_targets", "read_targets", "sky_groups"]
 
-_MAX_BYTES = 2**30
-_NAMES = ("name", "target", "targetname", "object", "objectname", "source", "sourcename", "cluster", "clustername",
-          "mainid", "id", "identifier", "psz2", "mcxc")
-_RA = ("ra", "radeg", "raj2000", "raj2000deg", "radegj2000", "raicrs", "rightascension", "rahms", "raepoch2000")
-_DEC = ("dec", "de", "decl", "declination", "decdeg", "dedeg", "decj2000", "dej2000", "dej2000deg", "decicrs", "deicrs",
-        "decdegj2000", "decdms", "dedms")
-_REDSHIFT = ("redshift", "z", "zspec", "zbest")
-_MASS = ("m500", "m5001e14", "m500msz", "msz")
-_TEXT = ("name", "label", "also", "grade", "group", "status")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([EeDd][+-]?\d+)?\Z")
-_SEXAGESIMAL = re.compile(r"([+\-\u2212]?)\s*(\d{1,3})\s*([hd:°\s])\s*(\d{1,2}(?:\.\d*)?)\s*"
-                          r"(?:[m:'′\s]\s*(?:(\d{1,2}(?:\.\d*)?)\s*[s\"″]?)?)?\Z", re.IGNORECASE)
-_MISSING = ("", "-", "--", "nan", "null", "none", "n/a", "...")
+_CATALOGS = {  # table at VizieR, how a name begins, redshift, mass and its unit, the paper
+    "psz2": ("J/A+A/594/A27/psz2", "PSZ2 ", "z", "MSZ", 1e14 * u.Msun,
+             "Planck Collaboration XXVII 2016, arXiv:1502.01598"),
+    "mcxc-ii": ("J/A+A/688/A187/mcxcii", "MCXC ", "z", "M500", 1e14 * u.Msun,
+                "Sadibekova et al. 2024, arXiv:2402.01538"),
+    "erass1": ("J/A+A/685/A106/emain", "1eRASS ", "zBest", "M500", 1e13 * u.Msun,
+               "Bulbul et al. 2024, arXiv:2402.08452"),
+}
+_NOWHERE = "no position"
 
 
 def read_targets(path_or_table):
@@ -46,25 +35,30 @@ def read_targets(path_or_table):
         CSV (also with tabs, semicolons, bars or blanks between the cells), ECSV, VOTable or FITS,
         plain or gzip or bzip2; told apart by their content. Nothing is fetched from a network.
 
-        Needed: a column ``position`` (SkyCoord), or right ascension and declination under one of
-        their usual names (``ra``, ``RA_deg``, ``RAJ2000``, ``_RAJ2000``, ``dec``, ``DEJ2000`` ...;
-        taken as ICRS). Numbers are degrees unless the column has another unit; ``12 34 56.7``,
+        Needed: a column ``position`` (SkyCoord), or right ascension and declination, or Galactic
+        longitude and latitude. A column is found by its UCD where that calls it the main one
+        (``pos.eq.ra;meta.main``), else by one of its usual names (``ra``, ``RA_deg``, ``RAJ2000``,
+        ``_RAJ2000``, ``dec``, ``DEJ2000``, ``GLON`` ...; J2000 is taken as ICRS), else by a UCD
+        that no other column has, else by its unit, where one column has hours and one other
+        degrees. Numbers are degrees unless the column has another unit; ``12 34 56.7``,
         ``12:34:56`` and ``12h34m56s`` are hours in right ascension. A name is made from the
         position where there is no column ``name``, ``target``, ``cluster``, ``id`` ...
 
     Returns
     -------
     `~astropy.table.QTable`
-        ``name`` (text), ``position`` (SkyCoord, ICRS), ``redshift`` (from ``z`` or ``redshift``)
-        and ``m500`` (1e14 solar masses; a number without unit between 0.01 and 100 is one
-        already) where they are given, and every other column as it is. One row per row of the
-        table: an empty or NaN coordinate makes both NaN, and a target without a position.
+        ``name`` (text), ``position`` (SkyCoord, ICRS), ``redshift`` (from ``z``, ``redshift``,
+        ``BEST_Z``; NaN where it is -1 or less) and ``m500`` (1e14 solar masses, from ``M500`` or
+        ``MSZ``; a number without unit up to 50 is one already, one above 1e10 is in solar masses;
+        NaN where it is 0) where they are given, and every other column as it is. One row per row
+        of the table: an empty or NaN coordinate makes both NaN, and a target without a position.
 
     Raises
     ------
     HaloInputError
         Names the columns that were found, or the row (from 1) and the value that is wrong: text
-        that is no angle, or an angle that is none of the sky.
+        that is no angle, or an angle that is none of the sky; a mass whose unit is none of mass, or
+        that is too large to be in 1e14 solar masses and has no unit.
 
     Warns
     -----
@@ -83,288 +77,207 @@ def read_targets(path_or_table):
     array([  3.579, 104.621])
     """
     if isinstance(path_or_table, Table):
-        return _targets(path_or_table, None)
-    table, path = _read(path_or_table)
-    return _targets(table, path)
+        return targets_of(path_or_table, None)
+    return targets_of(*read_table(path_or_table))
 
 
-def _read(path):
-    with open_plain(path) as (path, raw, _):
-        data = _unpack(raw, path)
-    start = data[:2**16].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start:
-        raise HaloInputError("this file is empty", path=path)
-    title = page_title(start)
-    if title is not None:
-        raise HaloInputError(f"this is an HTML page, not a table; its title is {title!r}", path=path,
-                             hint="the archive answered with a page: look at it in a browser")
-    if start.startswith(b"SIMPLE"):
-        return _read_fits(path, data), path
-    if b"<VOTABLE" in start[:4000]:
-        return _read_votable(path, data), path
-    if start.startswith(b"# %ECSV"):
-        with _astropy(path):
-            return QTable.read(_text(data).splitlines(), format="ascii.ecsv"), path
-    if b"\0" in start:
-        raise HaloInputError("this is neither CSV, ECSV, VOTable nor FITS", path=path,
-                             found=start[:20].decode("ascii", "replace"))
-    return _read_csv(path, _text(data)), path
+def load_targets():
+    """Return the 46 targets of arXiv 2411.15559, with where each value comes from and who disagrees.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A row a target, the paper's 23 with a halo first, in the order of its list:
+
+        - ``name``, ``position`` (centre of the public image), ``redshift`` (NaN: none known),
+          ``m500``, ``m500_err_up``, ``m500_err_lo`` (1e14 solar masses; NaN: not in PSZ2),
+          ``psz2_name``;
+        - ``paper_class``: the paper's word; ``label``, ``also``, ``grade``: the same in the terms
+          of `halopy.labels.classify`, ``also`` with the relics that other papers see;
+          ``is_cluster``: False for the five odd radio circles and four radio galaxies;
+        - ``conflict``: what contradicts the label or the use of the row, empty where nothing is
+          known to;
+        - ``group``: its piece of sky, `sky_groups`;
+        - ``in_talk``, ``talk_number``: whether it is one of the 23, and its number there, 0 for
+          the others; ``paper``, ``paper_version``: what the list cites for it (arXiv);
+          ``repository_split``: its folder in the public repository; ``data_source``;
+        - ``position_source``, ``redshift_source``, ``m500_source``, ``label_source``, ``note``;
+        - ``from_memory``: the columns of this row whose values nobody has looked up, with commas.
+
+    References
+    ----------
+    Mishra et al. 2024, arXiv:2411.15559; Planck Collaboration XXVII 2016, arXiv:1502.01598.
+
+    Examples
+    --------
+    >>> from halopy.io.catalog import load_targets
+    >>> targets = load_targets()
+    >>> len(targets), int(targets["in_talk"].sum()), int((~targets["is_cluster"]).sum())
+    (46, 23, 9)
+    >>> print(targets["conflict"][targets["name"] == "Abell 0122"][0])
+    a candidate dead radio galaxy in arXiv:1707.03517v1
+    """
+    with resources.as_file(resources.files("halopy") / "data" / "clusters.ecsv") as path:
+        table = QTable.read(path, format="ascii.ecsv")
+    position = SkyCoord(table["ra"], table["dec"])
+    table.remove_columns(["ra", "dec"])
+    for name in table.colnames:
+        if table[name].dtype.kind == "U":
+            table[name] = np.ma.filled(np.ma.asarray(table[name]), "")
+    table.add_column(position, index=1, name="position")
+    table["group"] = sky_groups(position)
+    return table
 
 
-def _unpack(raw, path):
-    stream = raw
-    magic = raw.read(3)
-    raw.seek(0)
-    if magic.startswith(b"\x1f\x8b"):
-        stream = gzip.GzipFile(fileobj=raw)
-    elif magic == b"BZh":
-        stream = bz2.BZ2File(raw)
-    try:
-        data = stream.read(_MAX_BYTES + 1)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise HaloInputError(f"the compressed stream is damaged or cut short: {error}", path=path) from error
-    if len(data) > _MAX_BYTES:
-        raise HaloInputError(f"a table may have {_MAX_BYTES} bytes", path=path)
-    return data
+def load_catalog(name, *, cache=None):
+    """Fetch a catalogue of clusters from VizieR.
+
+    Parameters
+    ----------
+    name : str
+        ``"psz2"`` (1653 sources of Planck's Sunyaev-Zeldovich effect), ``"mcxc-ii"`` (2221 clusters
+        of ROSAT) or ``"erass1"`` (12247 clusters of eROSITA, western Galactic half).
+    cache : path-like, optional
+        Folder for the tables; None (default): the cache of `halopy.io.archive`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        As of `read_targets`: ``name`` (with ``PSZ2``, ``MCXC`` or ``1eRASS`` before it),
+        ``position``, ``redshift``, ``m500``, and the catalogue's other columns; ``meta`` says
+        ``catalog``, ``vizier``, ``reference``, and which file came when (``url``, ``sha256``,
+        ``retrieved``). The masses are not on one scale: those of PSZ2 are of the effect, those of
+        MCXC-II of the X-ray luminosity, those of eRASS1 of the count rate, calibrated by weak lensing.
+
+    Raises
+    ------
+    HaloInputError
+        For another name, or a table that lacks one of the columns.
+    ProviderError
+        Where VizieR gives no table.
+
+    References
+    ----------
+    Planck Collaboration XXVII 2016, A&A 594, A27 (arXiv:1502.01598); Sadibekova et al. 2024, A&A
+    688, A187 (arXiv:2402.01538); Bulbul et al. 2024, A&A 685, A106 (arXiv:2402.08452).
+    """
+    known = _known(name)
+    from halopy.io.archive import fetch_catalog
+
+    vizier, prefix, redshift, mass, unit, reference = _CATALOGS[known]
+    # Not all that is needed need be among the columns that VizieR shows unasked.
+    table = fetch_catalog(vizier, columns=["*", redshift, mass], cache=cache)
+    if mass in table.colnames and getattr(table[mass], "unit", None) in (None, u.dimensionless_unscaled):
+        table = QTable(table, copy=True)
+        table[mass] = table[mass] * unit
+    targets = targets_of(table, None)
+    missing = [c for c in ("redshift", "m500") if c not in targets.colnames]
+    if missing:
+        raise HaloInputError(f"{vizier} has no column for {' and '.join(missing)}", found=table.colnames)
+    targets["name"] = [n if n.startswith(prefix) else prefix + n for n in targets["name"]]
+    targets.meta.update({k: table.meta[k] for k in ("url", "sha256", "retrieved") if k in table.meta},
+                        catalog=known, vizier=vizier, reference=reference)
+    return targets
 
 
-def _text(data):
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+def sky_groups(positions, radius=1.5 * u.deg):
+    """Return which positions share a piece of sky: friends, and friends of friends.
+
+    Two positions belong to one group where they are no further apart than ``radius``, or where a
+    chain of others with such steps leads from one to the other. Images of one group can show the
+    same sky, whatever their names say; a split between groups (`CutoutSet.split
+    <halopy.CutoutSet.split>`) keeps the test set out of the training.
+
+    Parameters
+    ----------
+    positions : `~astropy.coordinates.SkyCoord`
+        ``(n,)``. Those that are NaN make one group of their own, ``no position``: they may all be
+        the same.
+    radius : `~astropy.units.Quantity`, optional
+        Angle up to which two are friends, default 1.5°. Cutouts of a side s overlap up to √2 s;
+        the public 72-103 MHz images' inner 64 pixels are 1.0° wide.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        ``(n,)`` text: a group is named after the position (``JHHMMSS-DDMMSS``, ICRS) of its
+        southernmost member, the one of lower right ascension of two. It depends on the members
+        only, not on their order; below 16″ the name has more digits.
+
+    Raises
+    ------
+    HaloInputError
+        Where positions are no one-dimensional SkyCoord, or the radius no angle above 0.
+
+    References
+    ----------
+    Friends of friends: Huchra & Geller 1982, ApJ 257, 423 (doi:10.1086/160000).
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astropy.coordinates import SkyCoord
+    >>> from halopy.io.catalog import sky_groups
+    >>> sky_groups(SkyCoord([3.583, 4.058, 16.405], [-30.388, -31.389, -24.681], unit="deg"))
+    array(['J001614-312320', 'J001614-312320', 'J010537-244052'], dtype='<U14')
+    """
+    if not isinstance(positions, SkyCoord) or positions.ndim != 1:
+        raise HaloInputError("sky_groups needs a SkyCoord of shape (n,)",
+                             found=getattr(positions, "shape", type(positions).__name__))
+    if not isinstance(radius, u.Quantity) or not radius.isscalar or not radius.unit.is_equivalent(u.deg) \
+            or not radius > 1e-3 * u.arcsec:
+        raise HaloInputError("the radius of a group must be an angle of more than a milliarcsecond", found=radius,
+                             hint="radius=1.5 * u.deg")
+    sky = positions.icrs
+    ra, dec = sky.ra.deg, sky.dec.deg
+    groups = np.full(len(sky), _NOWHERE, dtype=object)
+    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    if known.size == 0:
+        return groups.astype(str)
+    known = known[np.lexsort((ra[known], dec[known]))]
+    number = _components(sky[known].cartesian.xyz.value.T, 2 * np.sin(min(radius.to_value(u.rad), np.pi) / 2))
+    _, first, member = np.unique(number, return_index=True, return_inverse=True)
+    # Two groups are more than a radius apart, and the name's steps (15 arcsec) must be finer.
+    precision = max(0, int(np.ceil(np.log10(16 / radius.to_value(u.arcsec)))))
+    groups[known] = position_names(sky[known[first]], precision=precision)[member]
+    return groups.astype(str)
 
 
-@contextlib.contextmanager
-def _astropy(path):
-    """Turn whatever a reader of astropy raises into one error; its warnings are about units and style."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except HaloInputError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        raise HaloInputError(f"this table cannot be read: {type(error).__name__}: {text}", path=path) from error
+def _known(name):
+    """Return the key of a catalogue's name, or say which there are."""
+    known = str(name).lower().replace("_", "-").replace(" ", "")
+    if known not in _CATALOGS:
+        raise HaloInputError(f"a catalogue is one of {', '.join(_CATALOGS)}", found=name)
+    return known
 
 
-def _read_fits(path, data):
-    report = check_fits(path, max_bytes=_MAX_BYTES)
-    tables = [h for h in report.hdus if h.kind == "table"]
-    if not tables:
-        raise HaloInputError("this FITS file holds no table", path=path, hint="ClusterImage.read reads images")
-    with _astropy(path):
-        return Table.read(io.BytesIO(data), format="fits", hdu=tables[0].index, character_as_bytes=False)
+def _components(xyz, chord):
+    """Return the number of the group of each of ``(n, 3)`` unit vectors; friends have a chord up to ``chord``."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
 
+    # Thousands of cutouts of one image would have millions of pairs: all in a cell of this size are
+    # friends, so that one of them stands for the others, and pairs are of cells.
+    cells = np.floor(xyz * (1.001 * np.sqrt(3) / chord)).astype(np.int64)
+    _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    cell = cell.ravel()
+    order = np.argsort(cell, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(cell))[:-1])
 
-def _read_votable(path, data):
-    # A VOTable may name a URL that holds its rows, and XML may define entities: neither is followed.
-    for pattern, what in ((rb"<[\w:]*STREAM\b[^>]*\bhref", "refers to its rows by a link"),
-                          (rb"<!(DOCTYPE|ENTITY)", "defines XML entities")):
-        if re.search(pattern, data, re.IGNORECASE):
-            raise HaloInputError(f"this VOTable {what}, which halopy does not follow", path=path,
-                                 hint="save it with its rows inside")
-    with _astropy(path):
-        return Table.read(io.BytesIO(data), format="votable", table_id=0, use_names_over_ids=True)
+    def grouped(pairs):
+        graph = coo_matrix((np.ones(len(pairs), dtype=bool), pairs.T), shape=(len(first), len(first)))
+        return connected_components(graph, directed=False)[1]
 
-
-def _read_csv(path, text):
-    lines = text.splitlines()
-    first = next((i for i, line in enumerate(lines) if line.strip()), None)
-    if first is None:
-        raise HaloInputError("this table is empty", path=path)
-    # '# name,ra,dec' above the rows is a header that another program has commented out.
-    lines[first] = lines[first].lstrip("# \t")
-    delimiter = next((d for d in ",\t;|" if d in lines[first]), " ")
-    names, rows, places = None, [], []
-    try:
-        reader = csv.reader(lines[first:], delimiter=delimiter, skipinitialspace=True)
-        for cells in reader:
-            if not any(cells) or cells[0].startswith("#"):
-                continue
-            cells = [c.strip() for c in cells] if delimiter != " " else [c for c in cells if c]
-            if names is None:
-                names = cells
-                continue
-            if len(cells) != len(names):
-                raise HaloInputError(f"row {len(rows) + 1} has {len(cells)} cells, the header {len(names)}",
-                                     path=path, found=delimiter.join(cells)[:80],
-                                     hint="put a cell with a delimiter in double quotes")
-            rows.append(cells)
-            places.append(reader.line_num)
-    except csv.Error as error:
-        raise HaloInputError(f"row {len(rows) + 1} cannot be read: {error}", path=path) from error
-    if not rows:
-        raise HaloInputError("this table has no rows", path=path, found=names)
-    if len(set(names)) < len(names):
-        raise HaloInputError("two columns have the same name", path=path, found=names)
-    columns = zip(*rows, strict=True)
-    names = [n or f"column{i}" for i, n in enumerate(names, start=1)]
-    return Table({n: _convert(n, c) for n, c in zip(names, columns, strict=True)})
-
-
-def _convert(name, cells):
-    """Numbers where every cell is one; names such as 1E0657 and 007 stay text."""
-    text = np.array(cells, dtype=str)
-    if _key(name) in _NAMES + _TEXT:
-        return text
-    if not all(_NUMBER.match(c) or c.lower() in _MISSING for c in cells) or all(c.lower() in _MISSING for c in cells):
-        return text
-    if any(re.match(r"[+-]?0\d", c) for c in cells) and _key(name) not in _RA + _DEC:
-        return text
-    numbers = np.array(["nan" if c.lower() in _MISSING else c.upper().replace("D", "E") for c in cells]).astype(float)
-    if np.isinf(numbers).any():
-        return text
-    if all(re.match(r"[+-]?\d{1,15}\Z", c) for c in cells):
-        return numbers.astype(np.int64)
-    return numbers
-
-
-def _key(name):
-    return re.sub(r"[^a-z0-9]", "", str(name).lower())
-
-
-def _find(table, names):
-    keys = {}
-    for column in table.colnames:
-        keys.setdefault(_key(column), column)
-    return next((keys[n] for n in names if n in keys), None)
-
-
-def _targets(table, path):
-    if len(table) == 0:
-        raise HaloInputError("this table has no rows", path=path, found=table.colnames)
-    used, result = set(), QTable()
-    position = next((c for c in table.colnames if isinstance(table[c], SkyCoord)), None)
-    if position is not None:
-        sky = table[position].icrs
-        ra, dec = (np.ma.filled(np.ma.masked_array(getattr(a, "unmasked", a).deg, getattr(a, "mask", False)), np.nan)
-                   for a in (sky.ra, sky.dec))
-        used.add(position)
-        # Positions made in Python say themselves that they are unknown; an empty cell of a file may be a slip.
-        cells = None if path is None else ((position, ra, ra), (position, dec, dec))
-    else:
-        ra, dec = _find(table, _RA), _find(table, _DEC)
-        if ra is None or dec is None:
-            lack = " and ".join(n for n, c in (("right ascension", ra), ("declination", dec)) if c is None)
-            raise HaloInputError(f"this table has no column for {lack}", path=path, found=table.colnames,
-                                 hint="call the columns name, ra, dec")
-        used |= {ra, dec}
-        values = _angles(table[ra], ra, path, 360, 15.0), _angles(table[dec], dec, path, 90, 1.0)
-        cells = tuple((c, table[c], v) for c, v in zip((ra, dec), values, strict=True))
-        ra, dec = values
-    missing = ~(np.isfinite(ra) & np.isfinite(dec))
-    sky = SkyCoord(np.where(missing, np.nan, ra), np.where(missing, np.nan, dec), unit="deg")
-    name = _find(table, _NAMES)
-    if name is not None and _key(name) in ("source", "object", "cluster") and table[name].dtype.kind in "iuf":
-        name = None  # a running number, as Aegean's
-    if name is None:
-        result["name"] = _names(sky)
-    else:
-        result["name"] = _texts(table[name])
-        used.add(name)
-    if cells is not None and missing.any():
-        _warn_of_missing(result["name"], missing, cells, path)
-    result["position"] = sky
-    for wanted, spellings, convert in (("redshift", _REDSHIFT, _numbers), ("m500", _MASS, _mass)):
-        column = _find(table, spellings)
-        if column is not None and column not in used:
-            result[wanted] = convert(table[column], column, path)
-            used.add(column)
-    for column in table.colnames:
-        if column in used:
-            continue
-        values = _texts(table[column]) if column in _TEXT else table[column]
-        result[column if column not in result.colnames else f"{column}_"] = values
-    return result
-
-
-def _texts(column):
-    values = np.ma.filled(np.ma.asarray(column).astype(object), "")
-    values = (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
-    return np.array([v.strip() for v in values], dtype=str)
-
-
-def _names(sky):
-    hours = sky.ra.to_string(u.hourangle, sep="", precision=0, pad=True)
-    degrees = sky.dec.to_string(u.deg, sep="", precision=0, pad=True, alwayssign=True)
-    known = np.isfinite(sky.ra) & np.isfinite(sky.dec)
-    return np.array([f"J{h}{d}" if k else f"row {row}"
-                     for row, (h, d, k) in enumerate(zip(hours, degrees, known, strict=True), start=1)])
-
-
-def _warn_of_missing(names, missing, cells, path):
-    row = int(np.argmax(missing))
-    column, value = next((c, texts[row]) for c, texts, degrees in cells if not np.isfinite(degrees[row]))
-    value = "" if value is np.ma.masked else str(value).strip()
-    more = f" (and {missing.sum() - 1} more rows)" if missing.sum() > 1 else ""
-    place = "" if path is None else f"{path}: "
-    warnings.warn(f"{place}row {row + 1} ({names[row]}) has no position: {column} is {value!r}{more}; "
-                  "such targets are kept, and not searched", HalopyWarning, stacklevel=4)
-
-
-def _numbers(column, name, path):
-    values = np.ma.asarray(column)
-    if values.dtype.kind in "OUS":
-        text = _texts(column)
-        bad = [i for i, t in enumerate(text) if not _NUMBER.match(t) and t.lower() not in _MISSING]
-        if bad:
-            raise HaloInputError(f"row {bad[0] + 1}: {name} is no number", path=path, keyword=name,
-                                 found=str(text[bad[0]]))
-        return np.array(["nan" if t.lower() in _MISSING else t.upper().replace("D", "E") for t in text]).astype(float)
-    return np.ma.filled(values.astype(float), np.nan)
-
-
-def _mass(column, name, path):
-    unit = getattr(column, "unit", None)
-    values = _numbers(column.value if isinstance(column, u.Quantity) else column, name, path)
-    if unit is not None and u.Unit(unit).is_equivalent(u.Msun):
-        values = (values * u.Unit(unit)).to_value(1e14 * u.Msun)
-    elif np.nanmedian(values) > 1e10 if np.isfinite(values).any() else False:
-        values = values / 1e14
-    return u.Quantity(values, 1e14 * u.Msun)
-
-
-def _angles(column, name, path, limit, hour):
-    """Return degrees, NaN where a cell is empty; raise with the row and the value of the first that is no angle."""
-    unit = getattr(column, "unit", None)
-    unit = u.Unit(unit, parse_strict="silent") if unit is not None else None
-    masked = np.ma.getmaskarray(np.ma.asarray(column.value if isinstance(column, u.Quantity) else column))
-    if column.dtype.kind in "OUS":
-        text = _texts(column)
-        empty = masked | np.array([t.lower() in _MISSING for t in text])
-        plain = all(_NUMBER.match(t) for t in text[~empty])
-        degrees = np.array([np.nan if e else _cell(t, hour) for t, e in zip(text, empty, strict=True)])
-        angular = plain and unit is not None and unit.is_equivalent(u.deg)
-    else:
-        text = np.asarray(column)
-        degrees = _numbers(column.value if isinstance(column, u.Quantity) else column, name, path)
-        empty = masked | np.isnan(degrees)
-        angular = unit is not None and unit.is_equivalent(u.deg)
-    if angular:
-        degrees = (degrees * unit).to_value(u.deg)
-    lowest = -90 if limit == 90 else -180
-    bad = ~empty & ~((degrees >= lowest) & (degrees <= limit))
-    if bad.any():
-        row = int(np.argmax(bad))
-        allowed = f"{lowest} to {limit} degrees"
-        raise HaloInputError(f"row {row + 1}: {name} must be an angle of {allowed}", path=path, keyword=name,
-                             found=str(text[row]))
-    return np.where(empty, np.nan, degrees)
-
-
-def _cell(text, hour):
-    """Degrees of one cell, NaN where it is no angle; sexagesimal counts ``hour`` degrees a unit."""
-    if _NUMBER.match(text):
-        return float(text)
-    match = _SEXAGESIMAL.match(text)
-    if not match:
-        return np.nan
-    sign, whole, mark, minutes, seconds = match.groups()
-    minutes, seconds = float(minutes), float(seconds or 0)
-    if minutes >= 60 or seconds >= 60 or ("." in match[4] and seconds):
-        return np.nan
-    factor = 1.0 if mark.lower() in "d°" else 15.0 if mark.lower() == "h" else hour
-    value = (int(whole) + minutes / 60 + seconds / 3600) * factor
-    return -value if sign in ("-", "\u2212") and sign else value
+    tree = cKDTree(xyz[first])
+    pairs = tree.query_pairs(chord, output_type="ndarray")
+    number = grouped(pairs)
+    # Cells whose representatives are too far apart may have members that are not.
+    near = tree.query_pairs(3 * chord, output_type="ndarray")
+    many = np.bincount(cell) > 1
+    near = near[(number[near[:, 0]] != number[near[:, 1]]) & many[near].any(axis=1)]
+    touching = [(a, b) for a, b in near
+                if cKDTree(xyz[members[a]]).query(xyz[members[b]])[0].min() <= chord]
+    if touching:
+        number = grouped(np.concatenate([pairs, np.array(touching)]))
+    return number[cell]
