@@ -1,4 +1,4 @@
-"""The command line: ``halopy detect``, ``halopy inspect``, ``halopy simulate`` and ``halopy demo``."""
+"""The command line: ``halopy fetch``, ``detect``, ``inspect``, ``simulate`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["main"]
 EXIT = {"ok": 0, "internal": 1, "input": 2, "extra": 3, "network": 4, "partly": 5, "interrupted": 130}
 
 EPILOG = """exit codes: 0 done; 1 an error inside halopy; 2 bad input; 3 an optional package is missing;
-4 network (reserved); 5 some images or targets failed, the rest is written; 130 interrupted.
+4 the network or an archive failed; 5 some images or targets failed, the rest is written; 130 interrupted.
 A path that begins with '-' is given as ./-name, or after '--'."""
 
 
@@ -31,8 +31,8 @@ def main(argv=None):
     Returns
     -------
     int
-        0 done; 1 an error inside halopy; 2 bad input; 3 an optional package is missing; 4 network
-        (reserved); 5 some images or targets failed; 130 interrupted.
+        0 done; 1 an error inside halopy; 2 bad input; 3 an optional package is missing; 4 the network or
+        an archive failed; 5 some images or targets failed; 130 interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without Unicode must not end a run
@@ -68,10 +68,19 @@ def main(argv=None):
 
 
 def _code(error):
-    from halopy.errors import HaloInputError, MissingExtraError, NotFittedError, PluginError, UnknownModelError
+    from halopy.errors import (
+        HaloInputError,
+        MissingExtraError,
+        NotFittedError,
+        PluginError,
+        ProviderError,
+        UnknownModelError,
+    )
 
     if isinstance(error, MissingExtraError):
         return EXIT["extra"]
+    if isinstance(error, ProviderError):
+        return EXIT["network"]
     if isinstance(error, (HaloInputError, UnknownModelError, NotFittedError, PluginError)):
         return EXIT["input"]
     return EXIT["internal"]
@@ -121,7 +130,7 @@ def _parser():
     detect = commands.add_parser("detect", parents=[common, reading], epilog=EPILOG,
                                  help="search images for radio halos",
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    detect.add_argument("images", nargs="+", metavar="IMAGE", help="FITS image")
+    detect.add_argument("images", nargs="+", metavar="IMAGE", help="FITS image, or a folder of them")
     detect.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
     detect.add_argument("--targets", metavar="FILE", help="table of positions; without it the search is blind")
     detect.add_argument("--classifier", metavar="NAME", help="an installed classifier")
@@ -133,6 +142,21 @@ def _parser():
     detect.add_argument("--overwrite", action="store_true", help="replace results in DIR")
     detect.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
     detect.set_defaults(command=_detect)
+
+    fetch = commands.add_parser("fetch", parents=[common], epilog=EPILOG, help="fetch the images of a list of targets",
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    fetch.add_argument("--targets", required=True, metavar="FILE", help="table of positions")
+    fetch.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the images")
+    fetch.add_argument("--survey", default="gleam-170-231", metavar="NAME", help="default gleam-170-231")
+    fetch.add_argument("--size", default="2 deg", metavar="ANGLE", help="side of a field, e.g. 90arcmin (default 2deg)")
+    fetch.add_argument("--provider", metavar="NAME", help="an archive; default: the survey's first")
+    fetch.add_argument("--folder", metavar="DIR", help="take the images from a folder of yours instead")
+    fetch.add_argument("--jobs", type=int, default=2, metavar="N", help="so many at a time (default 2)")
+    fetch.add_argument("--cache", metavar="DIR", help="where to keep what has come; default HALOPY_CACHE or the user's")
+    fetch.add_argument("--offline", action="store_true", help="take nothing from the network")
+    fetch.add_argument("--overwrite", action="store_true", help="fetch again what is there")
+    fetch.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    fetch.set_defaults(command=_fetch)
 
     inspect = commands.add_parser("inspect", parents=[common, reading], help="say what halopy reads in an image")
     inspect.add_argument("image", metavar="IMAGE", help="FITS image")
@@ -230,8 +254,9 @@ def _detect(arguments):
     from halopy.io.catalog import read_targets
 
     folder = Path(arguments.output)
-    if arguments.rms_map is not None and len(arguments.images) > 1:
-        raise HaloInputError("--rms-map belongs to one image", found=f"{len(arguments.images)} images")
+    images = [path for given in arguments.images for path in _images(given, arguments.survey)]
+    if arguments.rms_map is not None and len(images) > 1:
+        raise HaloInputError("--rms-map belongs to one image", found=f"{len(images)} images")
     results = [folder / name for name in ("index.html", *(f"detections.{e}" for e in ("ecsv", "vot", "fits", "reg")))]
     for path in (*results, *_significance_maps(folder)):
         if path.exists() and not arguments.overwrite:
@@ -239,8 +264,17 @@ def _detect(arguments):
     keywords = _read_keywords(arguments)
     detector = _detector(arguments)
     targets = None if arguments.targets is None else read_targets(arguments.targets)
-    return _search(arguments.images, detector, folder, read=lambda path: _read(path, keywords),
+    return _search(images, detector, folder, read=lambda path: _read(path, keywords),
                    targets=targets, seed=arguments.seed, quiet=arguments.quiet, stale=_significance_maps(folder))
+
+
+def _images(given, survey):
+    """An image, or those of a folder."""
+    if not os.path.isdir(given):
+        return [given]
+    from halopy.io.folder import images_in
+
+    return images_in(given, survey=survey)
 
 
 def _significance_maps(folder):
@@ -305,6 +339,17 @@ def _simulate(arguments):
     if not arguments.quiet:
         print(text)
     return EXIT["ok"]
+
+
+def _fetch(arguments):
+    from halopy.cli_fetch import fetch
+
+    text, failures, ending = fetch(arguments, progress=_bar("images", arguments.quiet))
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if not arguments.quiet:
+        print(text)
+    return EXIT[ending]
 
 
 def _demo(arguments):

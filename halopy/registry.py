@@ -27,6 +27,8 @@ class Registry(Mapping):
         The entry-point group, for example ``"halopy.classifiers"``.
     base : str
         ``"module:class"`` of the contract that each entry must fulfil.
+    what : str, optional
+        What an entry is called in messages, default ``"model"``.
 
     Examples
     --------
@@ -43,9 +45,10 @@ class Registry(Mapping):
 
     _all: dict[str, Registry] = {}
 
-    def __init__(self, group, base):
+    def __init__(self, group, base, *, what="model"):
         self.group = group
         self.base = base
+        self.what = what
         Registry._all[group] = self
 
     @classmethod
@@ -82,7 +85,7 @@ class Registry(Mapping):
             near = difflib.get_close_matches(str(name), entries, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             installed = ", ".join(entries) or "none"
-            raise UnknownModelError(f"no model {name!r} in {self.group}{hint} installed: {installed}")
+            raise UnknownModelError(f"no {self.what} {name!r} in {self.group}{hint} installed: {installed}")
         found = entries[name]
         if len(found) > 1:
             owners = ", ".join(f"{e.value} from {_owner(e)}" for e in found)
@@ -96,7 +99,7 @@ class Registry(Mapping):
             own = entry.value.split(":")[0].split(".")[0]
             if error.name and error.name.split(".")[0] != own:
                 raise MissingExtraError(
-                    f"model {entry.name!r} (from {_owner(entry)}) needs the module {error.name!r}, "
+                    f"{self.what} {entry.name!r} (from {_owner(entry)}) needs the module {error.name!r}, "
                     f"which is not installed; install it, or the extra of {_owner(entry)} that brings it") from error
             raise self._broken(entry, error) from error
         except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
@@ -104,12 +107,12 @@ class Registry(Mapping):
         module, _, attribute = self.base.partition(":")
         base = getattr(importlib.import_module(module), attribute)
         if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise PluginError(f"model {entry.name!r} ({entry.value}, from {_owner(entry)}) must be a subclass of "
+            raise PluginError(f"{self.what} {entry.name!r} ({entry.value}, from {_owner(entry)}) must be a subclass of "
                               f"{module}.{attribute}, found {cls!r}")
         return cls
 
     def _broken(self, entry, error):
-        return PluginError(f"model {entry.name!r} ({entry.value}, from {_owner(entry)}) cannot be imported: "
+        return PluginError(f"{self.what} {entry.name!r} ({entry.value}, from {_owner(entry)}) cannot be imported: "
                            f"{type(error).__name__}: {error}")
 
     def create(self, name, **settings):

@@ -43,6 +43,9 @@ class Survey:
     noise_width : float, optional
         Width of the autocorrelation of the noise, in beams: 1 under natural weights (the default), √2 for
         white noise smoothed by the beam.
+    plane : int, optional
+        Which plane of the survey's cubes is the total intensity, where its archive hands out cubes; None
+        (default): it does not, or nobody has said so.
     sources : mapping, optional
         The source of each number.
     archives : mapping, optional
@@ -68,6 +71,7 @@ class Survey:
     grows_north: bool = True
     flux_scale: float = 0.1
     noise_width: float = 1.0
+    plane: int | None = None
     sources: Mapping = dataclasses.field(default_factory=dict, repr=False)
     archives: Mapping = dataclasses.field(default_factory=dict, repr=False)
 
@@ -218,7 +222,8 @@ surveys = _Surveys([
         archives={"skyview": "TGSS ADR1", "hips2fits": "astron.nl/P/tgssadr", "vizier": "J/A+A/598/A78"}),
     _preset("racs-low", 887.5, (25, 25), 2.5, 0.3, {
         "frequency": "arXiv 2109.00956", "beam": "images convolved to 25\" for the catalogue, arXiv 2109.00956",
-        "pixel_scale": f"2.5\" {_MEMORY}", "rms": f"0.3 mJy/beam {_MEMORY}"}),
+        "pixel_scale": f"2.5\" {_MEMORY}", "rms": f"0.3 mJy/beam {_MEMORY}"},
+        archives={"casda": "RACS-DR1_*A.fits"}),
     _preset("racs-mid", 1367.5, (9.3, 10.0), 2.0, 0.198, {
         "frequency": "arXiv 2306.07194",
         "beam": "median 11.2\" x 9.3\" (PASA 41, e003), the north-south width brought to the zenith with the median "
@@ -228,16 +233,18 @@ surveys = _Surveys([
     _preset("lotss-6", 144, (6, 6), 1.5, 0.083, {
         "frequency": "arXiv 2202.11733", "beam": "arXiv 2202.11733", "pixel_scale": "headers of LoTSS images",
         "rms": "median 83 uJy/beam, arXiv 2202.11733", "flux_scale": "about 10 %, arXiv 2202.11733"},
-        archives={"hips2fits": "astron.nl/P/lotss_dr2_high", "vizier": "J/A+A/659/A1"}),
+        archives={"lofar": "dr2-cutout.fits", "hips2fits": "astron.nl/P/lotss_dr2_high",
+                  "vizier": "J/A+A/659/A1"}),
     _preset("lotss-20", 144, (20, 20), 4.5, 0.15, {
         "frequency": "arXiv 2202.11733", "beam": "arXiv 2202.11733", "pixel_scale": f"4.5\" {_MEMORY}",
-        "rms": f"0.15 mJy/beam {_MEMORY}", "flux_scale": "about 10 %, arXiv 2202.11733"}),
+        "rms": f"0.15 mJy/beam {_MEMORY}", "flux_scale": "about 10 %, arXiv 2202.11733"},
+        archives={"lofar": "dr2-low-cutout.fits"}),
     _preset("mgcls-8", 1280, (7.8, 7.8), 1.25, 0.004, {
         "frequency": f"1.28 GHz {_MEMORY}; 900-1670 MHz, arXiv 2111.05673", "beam": "arXiv 2111.05673",
-        "pixel_scale": f"1.25\" {_MEMORY}", "rms": "3-5 uJy/beam, arXiv 2111.05673"}),
+        "pixel_scale": f"1.25\" {_MEMORY}", "rms": "3-5 uJy/beam, arXiv 2111.05673"}, plane=0),
     _preset("mgcls-15", 1280, (15, 15), 1.25, 0.01, {
         "frequency": f"1.28 GHz {_MEMORY}; 900-1670 MHz, arXiv 2111.05673", "beam": "arXiv 2111.05673",
-        "pixel_scale": f"1.25\" {_MEMORY}", "rms": "6-15 uJy/beam, arXiv 2111.05673"}),
+        "pixel_scale": f"1.25\" {_MEMORY}", "rms": "6-15 uJy/beam, arXiv 2111.05673"}, plane=0),
     _preset("vlssr", 73.8, (75, 75), 20, 100, {
         "frequency": "arXiv 1404.0694", "beam": "arXiv 1404.0694", "pixel_scale": f"20\" {_MEMORY}",
         "rms": "0.1 Jy/beam, arXiv 1404.0694"}, archives={"skyview": "VLSSr", "vizier": "VIII/97"}),

@@ -17,7 +17,7 @@ FLOORS = [
     ["generative", "classify"],
     ["uvshapelets"],
     ["detect", "compare"],
-    ["report", "plot", "scan", "cli_simulate"],
+    ["report", "plot", "scan", "cli_fetch", "cli_simulate"],
     ["", "cli", "__main__", "testing"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -43,3 +43,14 @@ def test_families():
 def test_an_unknown_model_reads_as_text():
     assert str(UnknownModelError("no model 'x'")) == "no model 'x'"
     assert str(UnknownModelError()) == ""
+
+
+def test_an_archive_that_fails():
+    error = errors.ProviderError("no answer", cause="timeout", provider="lofar", url="https://a/b", attempts=3,
+                                 hint="later")
+    assert str(error) == "lofar: no answer (3 attempts, https://a/b); try: later"
+    assert str(errors.ProviderError("no answer", url="https://a/b", attempts=1)) == "no answer (https://a/b)"
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is errors.ProviderError and str(copy) == str(error) and vars(copy) == vars(error)
+    # The user's input is not to blame: except ValueError does not catch it.
+    assert issubclass(errors.ProviderError, RuntimeError) and not issubclass(errors.ProviderError, ValueError)

@@ -21,7 +21,7 @@ from halopy.io.header import Cards, Findings, resolve_frequency, resolve_unit
 from halopy.io.tiles import check_tiles
 from halopy.io.write import read_own, write_image
 
-__all__ = ["describe", "read_image", "write_image"]
+__all__ = ["choose_hdu", "describe", "read_image", "write_image"]
 
 
 def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=None, plane=None, stokes=None,
@@ -50,6 +50,7 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
         Number or name of the HDU. Default: the only image, else ``SCI``, else the primary.
     plane : int or sequence of int, optional
         Index along an axis that is neither sky nor of length 1, see `halopy.io.celestial.choose_plane`.
+        Default: what the survey says of its cubes (MGCLS: 0); else such a file is refused.
     stokes, channel : str, int, optional
         The plane by Stokes parameter and by spectral channel.
     name : str, optional
@@ -90,11 +91,13 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
     survey = presets.surveys[survey] if isinstance(survey, str) else survey
     if survey is not None and not isinstance(survey, presets.Survey):
         raise HaloInputError("survey must be a name or a halopy.survey.Survey", found=repr(survey))
+    if survey is not None and plane is None and stokes is None and channel is None:
+        plane = survey.plane
     findings = Findings()
     with open_checked(path, max_pixels=max_pixels, max_bytes=max_bytes) as (report, stream):
         for note in report.notes:
             findings.repair(note)
-        chosen = _choose_hdu(report, hdu)
+        chosen = choose_hdu(report, hdu)
         cards, where = chosen.cards, {"path": report.path, "hdu": chosen.index}
         own = read_own(cards)
         what = choose_plane(cards, chosen.shape, plane=plane, stokes=stokes, channel=channel, **where)
@@ -163,7 +166,7 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
                         meta=meta, **maps)
 
 
-def _choose_hdu(report, hdu):
+def choose_hdu(report, hdu):
     """Return the summary of the image HDU to read."""
     images = [h for h in report.hdus if h.kind in ("image", "compressed") and len(h.shape) >= 2 and 0 not in h.shape]
     listed = "; ".join(f"{h.index} {h.name or '(no name)'} {h.kind} {h.shape}" for h in report.hdus[:20])
