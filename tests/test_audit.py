@@ -114,6 +114,14 @@ def test_images_beside_their_target(findings):
     assert of(findings, "padded", "mwa2-216")["Abell 2751, robust 2"]["value"] == pytest.approx(0.6)
 
 
+def test_an_image_of_the_other_side_of_the_sky(tmp_path, targets):
+    image = clipped(sky(np.random.default_rng(1)), 3 * RMS)
+    write(tmp_path / f"{GLEAM}/TRAIN_DATA_1/abell_0122_Gleam170-231_clipped.fits", image,
+          SkyCoord(243.942, -6.147, unit="deg"), 28)
+    row = of(audit(load_mwa_halos(tmp_path)), "target-not-covered")["Abell 0122"]
+    assert row["value"] > 120 * 60 and row["found"].endswith("deg away")
+
+
 def test_the_same_pixels_twice(findings):
     assert set(of(findings, "duplicate")) == {
         "abell_2744_Gleam170-231_clipped & abell_2751_Gleam170-231_clipped"}

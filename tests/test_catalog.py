@@ -216,6 +216,16 @@ def test_files_that_are_no_table(write, text, match):
     assert "targets.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize("above", ["# my clusters\n", "# a, b, c, of three cells\n#\n", "# my, own, list\n",
+                                   "\n# my clusters\n# name,ra,dec\n#\n"])
+def test_comments_above_the_header(write, above):
+    text = above + "name,ra,dec\nA,10,20\n"
+    targets = read_targets(write(text))
+    assert targets["name"].tolist() == ["A"] and targets["position"].ra.deg.tolist() == [10]
+    # The last of them is the header where no other is there.
+    assert read_targets(write("# my clusters\n# name,ra,dec\nA,10,20\n"))["name"].tolist() == ["A"]
+
+
 def test_nothing_is_fetched_or_expanded(write):
     linked = '<?xml version="1.0"?><VOTABLE><RESOURCE><TABLE><DATA><BINARY><STREAM href="http://127.0.0.1:9/x"/>'
     with pytest.raises(HaloInputError, match="rows by a link"):

@@ -371,3 +371,9 @@ def test_simulated_cutouts_are_the_same_after_a_file(tmp_path):
     cutouts.write(tmp_path / "set.fits")
     back = CutoutSet.read(tmp_path / "set.fits")
     np.testing.assert_array_equal(simulate.diffuse_part(back).data, simulate.diffuse_part(cutouts).data)
+
+
+def test_a_split_without_groups_says_where_they_come_from():
+    cutouts = CutoutSet(np.zeros((3, 4, 4)), QTable({"name": ["a", "b", "c"]}))
+    with pytest.raises(HaloInputError, match="needs the sky group of each cutout.*sky_groups"):
+        cutouts.split()

@@ -1,4 +1,4 @@
-"""The labelled MWA set: names of the files, loading, the clip, the beam of the sources."""
+"""The labelled MWA set: names of the files, and loading."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import re
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mwa_set import FILES, GLEAM, MWA2, RMS, SIZE, clipped, make, sky, write
 
 from halopy import HaloInputError, is_positive
 from halopy.io.catalog import load_targets
-from halopy.io.clip_level import find_clip
 from halopy.io.dataset import load_mwa_halos
 from halopy.io.mwa_names import BANDS, find_mwa_files, parse_name, target_key
-from halopy.io.source_beam import measure_beam
 from halopy.survey import surveys
 
 
@@ -203,12 +200,49 @@ def test_unequal_files_are_padded_about_their_target(tmp_path, targets):
 
 def test_a_target_outside_the_list_is_other_and_uncertain(tmp_path, targets):
     image = clipped(sky(np.random.default_rng(1)), 3 * RMS)
-    from astropy.coordinates import SkyCoord
-
     write(tmp_path / MWA2 / "abells0112field6118mhzr0.0_Halo.fits", image, SkyCoord(14.44, -66.83, unit="deg"), 17.42)
     row = load_mwa_halos(tmp_path)["mwa2-118"].table[0]
     assert (row["name"], row["label"], row["grade"]) == ("Abell S0112", "other", "uncertain")
     assert np.isnan(row["offset"]) and row["group"] not in set(targets["group"])
+
+
+def test_milli_jansky_become_jansky(tmp_path, targets):
+    image = clipped(sky(np.random.default_rng(1)), 3 * RMS)
+    write(tmp_path / FILES[0][0], 1000 * image, targets["position"][0], 28, BUNIT="mJy/beam")
+    cutouts = load_mwa_halos(tmp_path)["gleam-170-231"]
+    assert cutouts.unit == u.Jy / u.beam and np.allclose(cutouts.data[0], image, rtol=1e-5)
+    assert cutouts.table["clip_level"][0].to_value(u.Jy / u.beam) == pytest.approx(3 * RMS, rel=0.03)
+
+
+def test_a_name_cut_short_counts_only_near_its_target(tmp_path, targets):
+    image = clipped(sky(np.random.default_rng(1)), 3 * RMS)
+    near = targets["position"][targets["name"] == "PSZ1 G287.95-32.98"][0]
+    write(tmp_path / MWA2 / "psz1g287field9118mhzr0.0_Halo.fits", image,
+          near.directional_offset_by(0 * u.deg, 13 * u.arcmin), 17.42)
+    write(tmp_path / MWA2 / "abell_014field9118mhzr0.0_Halo.fits", image, SkyCoord(110, -24, unit="deg"), 17.42)
+    table = load_mwa_halos(tmp_path)["mwa2-118"].table
+    assert set(table["name"]) == {"PSZ1 G287.95-32.98", "Abell 014"}
+    assert dict(zip(table["label"], np.isnan(table["offset"]), strict=True)) == {"halo": False, "other": True}
+
+
+def test_sky_that_is_not_the_targets_has_its_own_group(tmp_path, targets):
+    """Under the name of Abell 122, the sky of Abell 2163: what it shows decides where it may be split."""
+    image = clipped(sky(np.random.default_rng(1)), 3 * RMS)
+    for name, shown in (("abell_0122", "Abell 2163"), ("abell_2163", "Abell 2163")):
+        position = targets["position"][targets["name"] == shown][0]
+        write(tmp_path / GLEAM / f"TRAIN_DATA_1/{name}_Gleam170-231_clipped.fits", image, position, 28)
+    table = load_mwa_halos(tmp_path)["gleam-170-231"].table
+    assert set(table["name"]) == {"Abell 0122", "Abell 2163"} and len(set(table["group"])) == 1
+
+
+def test_other_sky_has_one_group_in_bands_that_are_loaded_apart(tmp_path):
+    """The bands' pixels, and so their middles, are not the same."""
+    image = clipped(sky(np.random.default_rng(1)), 3 * RMS)
+    for band, pixel, dec in ((118, 17.42, -66.833), (154, 13.42, -66.827)):
+        write(tmp_path / MWA2 / f"abells0112field6{band}mhzr0.0_Halo.fits", image, SkyCoord(14.44, dec, unit="deg"),
+              pixel)
+    apart = [load_mwa_halos(tmp_path, bands=band)[band].table["group"][0] for band in ("mwa2-118", "mwa2-154")]
+    assert apart[0] == apart[1]
 
 
 def test_a_packed_folder_with_an_index(tmp_path, folder, targets):
@@ -276,12 +310,14 @@ def test_bands_that_are_none(folder):
         load_mwa_halos(folder, bands="gleam-170")
     with pytest.raises(HaloInputError, match="the MWA set has no band 'nvss'"):
         load_mwa_halos(folder, bands="nvss")
+    with pytest.raises(HaloInputError, match="choose one or more bands"):
+        load_mwa_halos(folder, bands=[])
 
 
 @pytest.mark.parametrize(("content", "text"), [
     (b"", "empty"), (b"<html><title>Not here</title>", "HTML"),
     (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs"),
-    (None, "bytes|blocks|data"),
+    (None, "cut short"),
 ])
 def test_a_bad_file_is_named(tmp_path, folder, content, text):
     source = FILES[0][0]
@@ -305,68 +341,6 @@ def test_another_unit_is_refused(tmp_path, targets):
     write(tmp_path / FILES[0][0], image, targets["position"][0], 28, BUNIT="K")
     with pytest.raises(HaloInputError, match="the images of the MWA set are in Jy/beam"):
         load_mwa_halos(tmp_path)
-
-
-# --- the clip ----------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=25)
-@given(threshold=st.floats(0.15, 1.35), rms=st.floats(1e-4, 10))
-def test_noise_is_found_from_the_zeros(threshold, rms):
-    """Of Gaussian noise a share erf(t / √2 σ) lies within ±t."""
-    noise = np.random.default_rng(7).normal(0, rms, 90000)
-    clip = find_clip(clipped(noise, threshold * rms).reshape(300, 300))
-    assert clip.rms_source == "zeros" and clip.rms == pytest.approx(rms, rel=0.03)
-
-
-def test_a_clip_at_three_sigma():
-    noise = np.random.default_rng(7).normal(0, 2.0, (300, 300))
-    clip = find_clip(clipped(noise, 6.0))
-    assert clip.rms == pytest.approx(2.0, rel=0.01) and clip.rms_source == "clip level / 3"
-    assert find_clip(np.where(noise < 6, 0, noise)).sides == "one"
-
-
-def test_no_clip_and_a_negative_level():
-    noise = np.random.default_rng(7).normal(0, 2.0, (300, 300))
-    for image in (noise, clipped(noise - 3, 1.0)):
-        clip = find_clip(image)
-        assert clip.rms_source == "wing" and clip.rms == pytest.approx(2.0, rel=0.05)
-
-
-def test_nothing_but_zeros_or_blanks():
-    assert np.isnan(find_clip(np.zeros((5, 5))).rms) and find_clip(np.zeros((5, 5))).zeros == 1
-    assert np.isnan(find_clip(np.full((5, 5), np.nan)).zeros)
-
-
-# --- the beam of the sources -------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=25)
-@given(major=st.floats(4.0, 8.0), ratio=st.floats(0.55, 0.95), pa=st.floats(0, 179.9))
-def test_any_ellipse_is_found(major, ratio, pa):
-    image = sky(np.random.default_rng(3), major=major, minor=ratio * major, pa=pa, rms=1e-6, sources=8)
-    found = measure_beam(image, major * np.sqrt(ratio), floor=0.1)
-    if found is None:  # the sources may all touch each other
-        return
-    # Faint feet of other sources lie under a core.
-    assert found[0] == pytest.approx(major, rel=0.04) and found[1] == pytest.approx(ratio * major, rel=0.04)
-    if ratio < 0.9:
-        assert abs((found[2] - pa + 90) % 180 - 90) < 6
-
-
-def test_extended_sources_do_not_widen_the_beam():
-    y, x = np.mgrid[:200, :200]
-    centres = [(30 + 45 * i, 30 + 45 * j) for i in range(4) for j in range(4)]
-    image = sum(np.exp(-4 * np.log(2) * ((x - a) ** 2 + (y - b) ** 2) / (5.0 if k % 2 else 7.5) ** 2)
-                for k, (a, b) in enumerate(centres))
-    major, minor, _, n = measure_beam(image, 5.0, floor=0.1)
-    assert (major, minor, n) == (pytest.approx(5, abs=0.01), pytest.approx(5, abs=0.01), 8)
-
-
-def test_no_beam_without_sources():
-    assert measure_beam(np.zeros((100, 100)), 5.0, floor=0.1) is None
-    assert measure_beam(np.ones((10, 10)), 5.0, floor=0.1) is None
-    assert measure_beam(np.full((100, 100), np.nan), 5.0, floor=0.1) is None
 
 
 # --- the real images ---------------------------------------------------------------------------------------

@@ -94,6 +94,12 @@ def test_the_words_of_1999_and_of_fits(write, tmp_path):
         hdu.header[f"TUCD{number}"] = ucd
     hdu.writeto(tmp_path / "t.fits")
     check(read_targets(tmp_path / "t.fits"))
+    # The number in TUCDn is the column's in the file: taken for that in a selection, the declination would be the name.
+    chosen = Table.read(tmp_path / "t.fits")["no", "x", "y"]
+    with pytest.raises(HaloInputError, match="no column for right ascension and declination"):
+        read_targets(chosen)
+    chosen.rename_columns(["no", "x", "y"], ["name", "ra", "dec"])
+    check(read_targets(chosen["dec", "name", "ra"]))
 
 
 def test_erass1_as_vizier_gives_it(write):
@@ -166,6 +172,26 @@ def test_columns_found_by_their_unit():
     table = QTable({"alpha": [1] * u.hourangle, "delta": [1] * u.deg, "other": [2] * u.deg})
     with pytest.raises(HaloInputError, match=r"no column for right ascension and declination.*'alpha', 'delta'"):
         read_targets(table)
+
+
+@pytest.mark.parametrize("unit", ["km", "s", "Jy"])
+def test_units_that_are_no_angle(unit):
+    table = Table({"ra": [1.0], "dec": [2.0]})
+    table["ra"].unit = unit
+    with pytest.raises(HaloInputError, match=f"the unit of ra must be one of angle.*found '{unit}'"):
+        read_targets(table)
+
+
+def test_more_than_one_position_a_row():
+    with pytest.raises(HaloInputError, match=r"a row has one position.*\(1, 2\)"):
+        read_targets(Table({"ra": [[1.0, 2.0]], "dec": [[3.0, 4.0]]}))
+
+
+@pytest.mark.parametrize(("ra", "dec"), [
+    ("RA (J2000) [deg]", "Dec (J2000) [deg]"), ("raj2000deg", "decj2000deg"), ("RA_epoch2000", "Dec_epoch2000"),
+    ("RAdeg_J2000", "DEdeg_J2000"), ("RA_ICRS", "DE_ICRS")])
+def test_right_ascension_and_declination_are_spelt_alike(ra, dec):
+    assert read_targets(Table({ra: [10.0], dec: [-20.0]}))["position"].dec.deg[0] == -20
 
 
 def test_positions_of_1950_are_not_taken(write):

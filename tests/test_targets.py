@@ -13,6 +13,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
+from astropy.utils.masked import Masked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -293,6 +294,18 @@ def test_any_frame_and_the_name():
     assert len(set(sky_groups(close, 1 * u.arcsec))) == 2
 
 
+def test_distances_have_no_say():
+    """Half a degree apart, at 10 and at 1000 Mpc: one piece of sky; 20 degrees apart in the next room: two."""
+    for distance, ra, number in (([10, 1000] * u.Mpc, [10, 10.5], 1), ([1e-6, 1e-6] * u.pc, [10, 30], 2)):
+        groups = sky_groups(SkyCoord(ra * u.deg, [1, 1] * u.deg, distance=distance))
+        assert len(set(groups)) == number
+
+
+def test_masked_positions_are_none():
+    ra, dec = (Masked([10.0, 20.0] * u.deg, mask=[False, True]) for _ in range(2))
+    assert sky_groups(SkyCoord(ra, dec)).tolist() == ["J004000+100000", "no position"]
+
+
 def test_none_one_and_unknown():
     none = sky_groups(SkyCoord([], [], unit="deg"))
     assert none.shape == (0,)
@@ -309,7 +322,8 @@ def test_positions_that_are_not(position):
         sky_groups(position)
 
 
-@pytest.mark.parametrize("radius", [1.5, 0 * u.deg, -1 * u.deg, np.nan * u.deg, 1 * u.m, [1, 2] * u.deg])
+@pytest.mark.parametrize("radius", [1.5, None, 0 * u.deg, -1 * u.deg, np.nan * u.deg, np.inf * u.deg, 1 * u.m,
+                                    [1, 2] * u.deg])
 def test_radii_that_are_not(radius):
     with pytest.raises(HaloInputError, match="radius of a group must be an angle"):
         sky_groups(SkyCoord([1], [2], unit="deg"), radius)

@@ -199,6 +199,7 @@ def table():
     memory = {
         "redshift": np.isfinite(redshift) & ~in_psz2,
         "label": ~halo & (np.array(kind) == "memory"),
+        "grade": ~halo & (np.array(kind) == "memory"),
         "also": np.array([ALSO.get(n, ("", ""))[1] == "memory" for n in name]),
     }
     label_source = [

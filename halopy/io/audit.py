@@ -182,11 +182,16 @@ def _uncovered(cutouts, targets):
     ny, nx = cutouts.data.shape[1:]
     for i, row in enumerate(cutouts.table):
         position = known.get(str(row["name"]))
-        if position is None or row["position"].separation(position) > 20 * u.deg:
+        if position is None:
+            continue
+        distance = row["position"].separation(position)
+        # Far from the tangent point a projection folds back.
+        if distance > 20 * u.deg:
+            yield ("target-not-covered", _called(row), distance.to_value(u.arcmin), f"{distance.deg:.0f} deg away")
             continue
         x, y = (np.rint(value) for value in cutouts.wcs(i).world_to_pixel(position))
         if not (0 <= x < nx and 0 <= y < ny and np.isfinite(cutouts.data[i, int(y), int(x)])):
-            yield ("target-not-covered", _called(row), row["position"].separation(position).to_value(u.arcmin),
+            yield ("target-not-covered", _called(row), distance.to_value(u.arcmin),
                    f"pixel x {x:.0f}, y {y:.0f} of {nx} x {ny} holds no data")
 
 

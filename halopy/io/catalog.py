@@ -10,7 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
 from halopy.errors import HaloInputError
-from halopy.io.target_columns import position_names, targets_of
+from halopy.io.target_columns import degrees_of, position_names, targets_of
 from halopy.io.target_files import read_table
 
 __all__ = ["load_catalog", "load_targets", "read_targets", "sky_groups"]
@@ -191,8 +191,8 @@ def sky_groups(positions, radius=1.5 * u.deg):
     Parameters
     ----------
     positions : `~astropy.coordinates.SkyCoord`
-        ``(n,)``. Those that are NaN make one group of their own, ``no position``: they may all be
-        the same.
+        ``(n,)``; distances have no say. Those that are NaN or masked make one group of their own,
+        ``no position``: they may all be the same.
     radius : `~astropy.units.Quantity`, optional
         Angle up to which two are friends, default 1.5°. Cutouts of a side s overlap up to √2 s;
         the public 72-103 MHz images' inner 64 pixels are 1.0° wide.
@@ -225,21 +225,21 @@ def sky_groups(positions, radius=1.5 * u.deg):
         raise HaloInputError("sky_groups needs a SkyCoord of shape (n,)",
                              found=getattr(positions, "shape", type(positions).__name__))
     if not isinstance(radius, u.Quantity) or not radius.isscalar or not radius.unit.is_equivalent(u.deg) \
-            or not radius > 1e-3 * u.arcsec:
+            or not 1e-3 * u.arcsec < radius < np.inf * u.deg:
         raise HaloInputError("the radius of a group must be an angle of more than a milliarcsecond", found=radius,
                              hint="radius=1.5 * u.deg")
-    sky = positions.icrs
-    ra, dec = sky.ra.deg, sky.dec.deg
-    groups = np.full(len(sky), _NOWHERE, dtype=object)
+    ra, dec = degrees_of(positions)
+    groups = np.full(len(ra), _NOWHERE, dtype=object)
     known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     if known.size == 0:
         return groups.astype(str)
     known = known[np.lexsort((ra[known], dec[known]))]
-    number = _components(sky[known].cartesian.xyz.value.T, 2 * np.sin(min(radius.to_value(u.rad), np.pi) / 2))
+    sky = SkyCoord(ra[known], dec[known], unit="deg")
+    number = _components(sky.cartesian.xyz.value.T, 2 * np.sin(min(radius.to_value(u.rad), np.pi) / 2))
     _, first, member = np.unique(number, return_index=True, return_inverse=True)
     # Two groups are more than a radius apart, and the name's steps (15 arcsec) must be finer.
     precision = max(0, int(np.ceil(np.log10(16 / radius.to_value(u.arcsec)))))
-    groups[known] = position_names(sky[known[first]], precision=precision)[member]
+    groups[known] = position_names(sky[first], precision=precision)[member]
     return groups.astype(str)
 
 

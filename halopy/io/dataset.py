@@ -24,6 +24,9 @@ __all__ = ["audit", "fetch_mwa_halos", "load_mwa_halos"]
 NEAR = 10 * u.arcmin
 """An image whose name no target bears belongs to the target within this of its centre."""
 
+BESIDE = 0.5 * u.deg
+"""An image whose middle is farther than this from its target shows other sky."""
+
 SOURCE_SNR = 12
 """Sources that show the beam are this many times brighter than the noise."""
 
@@ -45,17 +48,17 @@ def load_mwa_halos(folder, *, bands=None, groups_within=1.5 * u.deg, progress=No
         ``"gleam-139-170"``, ``"gleam-170-231"`` (300 x 300 pixels), ``"mwa2-88"``, ``"mwa2-118"``,
         ``"mwa2-154"``, ``"mwa2-185"``, ``"mwa2-216"`` (200 x 200 pixels). Default: all that are there.
     groups_within : `~astropy.units.Quantity`, optional
-        Radius of `halopy.io.catalog.sky_groups`, default 1.5°. The groups are of all targets of the set,
-        whichever bands and files are loaded, and so are the same in every band.
+        Radius of `halopy.io.catalog.sky_groups`, default 1.5°. The groups are of all targets of the set and
+        of what else the folder shows, whichever bands are loaded, and so are the same in every band.
     progress : callable, optional
         Called with an iterable, of the files, and returning it, such as `tqdm.tqdm`.
 
     Returns
     -------
     dict of str to CutoutSet
-        In Jy/beam, by band. An image smaller than the largest of its band is padded with NaN so that its
-        target comes as near the middle as it can. ``wcs(row)`` is that of the image. Columns besides those of
-        `CutoutSet`:
+        In Jy/beam, also where a header says mJy/beam, by band. An image smaller than the largest of its band is
+        padded with NaN so that its target comes as near the middle as it can. ``wcs(row)`` is that of the image.
+        Columns besides those of `CutoutSet`:
 
         - ``name`` of the target in `halopy.io.catalog.load_targets`, else as the file spells it; ``label``,
           ``also``, ``grade`` and ``conflict`` from there. ``position`` is the centre of the pixels, and
@@ -89,7 +92,7 @@ def load_mwa_halos(folder, *, bands=None, groups_within=1.5 * u.deg, progress=No
     targets = load_targets()
     images = [_read(file) for file in (progress(files) if progress is not None else files)]
     rows = [_match(file, _middle(image), targets) for file, image in zip(files, images, strict=True)]
-    groups = _groups(images, rows, targets, groups_within)
+    groups = _groups(images, rows, targets, groups_within, _strangers(folder, files, targets))
     sets = {}
     for band in dict.fromkeys(file.band for file in files):
         here = [i for i, file in enumerate(files) if file.band == band]
@@ -104,6 +107,8 @@ def _read(file):
     if abs((image.pixel_scale / preset).to_value(u.one) - 1) > 0.05:
         raise HaloInputError(f"images of {file.band} have pixels of {preset.value:g} arcsec", path=file.path,
                              found=f"{image.pixel_scale.to_value(u.arcsec):.4g} arcsec")
+    if not image.unit.is_equivalent(u.Jy / u.beam):
+        raise HaloInputError("the images of the MWA set are in Jy/beam", path=file.path, found=str(image.unit))
     return image
 
 
@@ -124,25 +129,34 @@ def _match(file, middle, targets):
     key = target_key(file.target)
     if key in keys:
         return keys.index(key)
+    distance = middle.separation(targets["position"])
     # MWA-2 files cut names short: psz1g287 for PSZ1 G287.95-32.98.
-    begun = [i for i, k in enumerate(keys) if len(key) >= 6 and k.startswith(key)]
+    begun = [i for i, k in enumerate(keys) if len(key) >= 6 and k.startswith(key) and distance[i] < BESIDE]
     if len(begun) == 1:
         return begun[0]
-    distance = middle.separation(targets["position"])
     nearest = int(np.argmin(distance))
     return nearest if distance[nearest] < NEAR else None
 
 
-def _groups(images, rows, targets, radius):
-    """Groups of all targets, and of the images that show none of them."""
-    unknown = [i for i, row in enumerate(rows) if row is None]
-    known = targets["position"].icrs
-    others = [_middle(images[i]) for i in unknown]
+def _strangers(folder, files, targets):
+    """Return the middles of the folder's further images that bear no target's name, and show none."""
+    keys = {target_key(name) for name in targets["name"]}
+    read = {file.path for file in files}
+    further = [file for file in find_mwa_files(folder) if file.path not in read and target_key(file.target) not in keys]
+    middles = [_middle(_read(file)) for file in further]
+    return [m for file, m in zip(further, middles, strict=True) if _match(file, m, targets) is None]
+
+
+def _groups(images, rows, targets, radius, others):
+    """Groups of the images, among all targets and all other sky."""
+    known, middles = targets["position"].icrs, [_middle(image) for image in images]
+    unknown = [i for i, row in enumerate(rows) if row is None or middles[i].separation(known[row]) > BESIDE]
+    others = [middles[i] for i in unknown] + others
     sky = SkyCoord([*known.ra.deg, *(p.ra.deg for p in others)], [*known.dec.deg, *(p.dec.deg for p in others)],
                    unit="deg")
     names = np.asarray(sky_groups(sky, radius))
     place = {image: len(targets) + k for k, image in enumerate(unknown)}
-    return np.array([names[place[i] if row is None else row] for i, row in enumerate(rows)])
+    return np.array([names[place.get(i, row)] for i, row in enumerate(rows)])
 
 
 def _set(files, images, rows, groups, targets):
@@ -154,7 +168,7 @@ def _set(files, images, rows, groups, targets):
         position = None if row is None else targets["position"][row].icrs
         y0, x0 = _corner(image, shape, position)
         ny, nx = image.shape
-        data[i, y0:y0 + ny, x0:x0 + nx] = image.data
+        data[i, y0:y0 + ny, x0:x0 + nx] = image.unit.to(u.Jy / u.beam) * image.data
         headers[keys[i]] = image.wcs.to_header(relax=True).tostring(sep="\n", endcard=False, padding=False)
         centre = image.wcs.pixel_to_world((shape[1] - 1) / 2 - x0, (shape[0] - 1) / 2 - y0).icrs
         offset = np.nan if position is None else centre.separation(position).to_value(u.arcmin)
@@ -192,8 +206,6 @@ def _corner(image, shape, position):
 
 
 def _measured(file, image):
-    if not image.unit.is_equivalent(u.Jy / u.beam):
-        raise HaloInputError("the images of the MWA set are in Jy/beam", path=file.path, found=str(image.unit))
     factor = image.unit.to(u.Jy / u.beam)
     clip = find_clip(image.data)
     beam = _beam(file, image, clip)

@@ -146,7 +146,9 @@ def find_mwa_files(folder, *, bands=None):
 
 
 def chosen_bands(bands):
-    bands = BANDS if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
+    bands = BANDS if bands is None else (bands,) if isinstance(bands, str) else tuple(dict.fromkeys(bands))
+    if not bands:
+        raise HaloInputError("choose one or more bands", found=list(bands), hint=f"one of {', '.join(BANDS)}")
     for band in bands:
         if band not in BANDS:
             near = band if band in surveys else surveys[band].name  # a misspelt one raises, and names the nearest

@@ -12,13 +12,13 @@ from astropy.table import QTable
 
 from halopy.errors import HaloInputError, HalopyWarning
 
-__all__ = ["position_names", "targets_of"]
+__all__ = ["degrees_of", "position_names", "targets_of"]
 
 _NAMES = ("name", "target", "targetname", "object", "objectname", "source", "sourcename", "cluster", "clustername",
           "mainid", "id", "identifier", "psz2", "mcxc")
 _RA = ("ra", "radeg", "raj2000", "raj2000deg", "radegj2000", "raicrs", "rightascension", "rahms", "raepoch2000")
-_DEC = ("dec", "de", "decl", "declination", "decdeg", "dedeg", "decj2000", "dej2000", "dej2000deg", "decicrs", "deicrs",
-        "decdegj2000", "decdms", "dedms")
+_DEC = ("dec", "de", "decl", "declination", "decdeg", "dedeg", "decj2000", "dej2000", "decj2000deg", "dej2000deg",
+        "decdegj2000", "dedegj2000", "decicrs", "deicrs", "decdms", "dedms", "decepoch2000", "deepoch2000")
 _SYSTEMS = (  # frame; UCD and spellings of the longitude, of the latitude
     ("icrs", ("pos.eq.ra", _RA), ("pos.eq.dec", _DEC)),
     ("galactic", ("pos.galactic.lon", ("glon", "galacticlongitude", "gallon", "l")),
@@ -50,9 +50,7 @@ def targets_of(table, path):
     used, result, ucds = set(), QTable(), _ucds(table)
     position = next((c for c in table.colnames if isinstance(table[c], SkyCoord)), None)
     if position is not None:
-        sky = table[position].icrs
-        ra, dec = (np.ma.filled(np.ma.masked_array(getattr(a, "unmasked", a).deg, getattr(a, "mask", False)), np.nan)
-                   for a in (sky.ra, sky.dec))
+        ra, dec = degrees_of(table[position])
         used.add(position)
         # Positions made in Python say themselves that they are unknown; an empty cell of a file may be a slip.
         cells = None if path is None else ((position, ra, ra), (position, dec, dec))
@@ -63,6 +61,8 @@ def targets_of(table, path):
         ra, dec = (_angles(table[c], c, path, limit, hour)
                    for c, limit, hour in zip(names, (360, 90), (15.0 if frame == "icrs" else 1.0, 1.0), strict=True))
         cells = tuple((c, table[c], v) for c, v in zip(names, (ra, dec), strict=True))
+    if ra.ndim != 1:
+        raise HaloInputError("a row has one position", path=path, found=ra.shape)
     missing = ~(np.isfinite(ra) & np.isfinite(dec))
     sky = SkyCoord(np.where(missing, np.nan, ra), np.where(missing, np.nan, dec), unit="deg", frame=frame).icrs
     name = _find(table, ucds, "meta.id", _NAMES, single=False, text=True)
@@ -93,13 +93,12 @@ def targets_of(table, path):
 def _ucds(table):
     """Return (UCD, whether it is the main one) of each column that has one.
 
-    The words of 1999 (``POS_EQ_RA_MAIN``) are turned into today's. FITS has no place for them:
-    other programs write ``TUCDn``.
+    The words of 1999 (``POS_EQ_RA_MAIN``) are turned into today's.
     """
     result = {}
-    for number, column in enumerate(table.colnames, start=1):
+    for column in table.colnames:
         meta = getattr(table[column].info, "meta", None) or {}
-        ucd = str(meta.get("ucd") or table.meta.get(f"TUCD{number}") or "").strip().lower()
+        ucd = str(meta.get("ucd") or "").strip().lower()
         # A position of 1950 bears the same UCD as one of 2000.
         if not ucd or "1950" in column or "1875" in column:
             continue
@@ -161,6 +160,13 @@ def _texts(column):
     values = np.ma.filled(np.ma.asarray(column).astype(object), "")
     values = (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
     return np.array([v.strip() for v in values], dtype=str)
+
+
+def degrees_of(sky):
+    """Return right ascension and declination (ICRS) in degrees, NaN where a position is masked."""
+    sky = sky.icrs
+    return tuple(np.ma.filled(np.ma.masked_array(getattr(a, "unmasked", a).deg, getattr(a, "mask", False)), np.nan)
+                 for a in (sky.ra, sky.dec))
 
 
 def position_names(sky, *, precision=0):
@@ -249,6 +255,9 @@ def _angles(column, name, path, limit, hour):
     unit = getattr(column, "unit", None)
     unit = u.Unit(unit, parse_strict="silent") if unit is not None else None
     unit = u.hourangle if unit is not None and unit == u.hour else unit
+    if unit is not None and not unit.is_equivalent(u.deg) and unit.physical_type not in ("dimensionless", "unknown"):
+        raise HaloInputError(f"the unit of {name} must be one of angle", path=path, keyword=name, found=str(unit),
+                             hint="deg")
     masked = np.ma.getmaskarray(np.ma.asarray(column.value if isinstance(column, u.Quantity) else column))
     if column.dtype.kind in "OUS":
         text = _texts(column)

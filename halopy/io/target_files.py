@@ -110,7 +110,12 @@ def _read_fits(path, data):
     if not tables:
         raise HaloInputError("this FITS file holds no table", path=path, hint="ClusterImage.read reads images")
     with _astropy(path):
-        return Table.read(io.BytesIO(data), format="fits", hdu=tables[0].index, character_as_bytes=False)
+        table = Table.read(io.BytesIO(data), format="fits", hdu=tables[0].index, character_as_bytes=False)
+    # FITS has no place for UCDs, other programs write TUCDn: n is lost as soon as columns are chosen.
+    for number, column in enumerate(table.colnames, start=1):
+        if f"TUCD{number}" in table.meta:
+            table[column].info.meta = (table[column].info.meta or {}) | {"ucd": table.meta.pop(f"TUCD{number}")}
+    return table
 
 
 def _read_votable(path, data):
@@ -130,8 +135,9 @@ def _read_csv(path, text):
     if first is None:
         raise HaloInputError("this table is empty", path=path)
     # '# name,ra,dec' above the rows is a header that another program has commented out.
+    first = _header(lines, first)
     lines[first] = lines[first].lstrip("# \t")
-    delimiter = next((d for d in ",\t;|" if d in lines[first]), " ")
+    delimiter = _delimiter(lines[first])
     names, rows, places = None, [], []
     try:
         reader = csv.reader(lines[first:], delimiter=delimiter, skipinitialspace=True)
@@ -157,6 +163,28 @@ def _read_csv(path, text):
     columns = zip(*rows, strict=True)
     names = [n or f"column{i}" for i, n in enumerate(names, start=1)]
     return Table({n: _convert(n, c) for n, c in zip(names, columns, strict=True)})
+
+
+def _delimiter(line):
+    return next((d for d in ",\t;|" if d in line), " ")
+
+
+def _header(lines, first):
+    """Return the line of the column names: the last of the comments above the rows where it has their cells."""
+    comment = first if lines[first].lstrip().startswith("#") else None
+    for i in range(first, len(lines)):
+        if lines[i].lstrip().startswith("#"):
+            comment = i
+        elif lines[i].strip():
+            break
+    else:
+        return first
+    if comment is None:
+        return i
+    delimiter = _delimiter(lines[i])
+    above, below = (next(csv.reader([lines[k].lstrip("# \t")], delimiter=delimiter, skipinitialspace=True), [])
+                    for k in (comment, i))
+    return comment if len(above) == len(below) and any(re.match(r"[+-]?\d", c) for c in below) else i
 
 
 def _convert(name, cells):
