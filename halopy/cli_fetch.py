@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from halopy.io import archive
 from halopy.io.cache import safe_name, sha256_of
 from halopy.io.candidates import printable
 from halopy.io.catalog import read_targets
-from halopy.io.folder import Folder
+from halopy.io.folder import Folder, is_left_out
 from halopy.io.votable import ONE_READER
 from halopy.survey import surveys
 
@@ -27,7 +28,7 @@ TABLE = "fetched.ecsv"
 _COLUMNS = {"name": str, "ra": float, "dec": float, "file": str, "provider": str, "url": str, "sha256": str,
             "status": str, "message": str}
 _GOOD = ("ok", "kept")
-_SETTINGS = ("survey", "size", "provider")
+_SETTINGS = ("survey", "size", "provider", "folder")
 _PAUSE = 2.0
 
 
@@ -56,7 +57,11 @@ def fetch(arguments, *, progress=None):
     survey, size, provider = surveys[arguments.survey], _size(arguments.size), _provider(arguments)
     folder = Path(arguments.output)
     settings = {"survey": survey.name, "size": f"{size.to_value(u.deg):.6g} deg", "provider": provider.name
-                if provider is not None else next(iter(survey.archives), "none")}
+                if provider is not None else next(iter(survey.archives), "none"),
+                "folder": str(Path(provider.path).resolve()) if isinstance(provider, Folder) else "none"}
+    if isinstance(provider, Folder) and folder.resolve() == Path(provider.path).resolve():
+        raise HaloInputError("the images would be written into the folder that they are taken from", path=folder,
+                             hint="another folder for --output")
     rows = _rows(targets, folder, settings, arguments.overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +118,8 @@ def _rows(targets, folder, settings, overwrite):
     rows, taken = [], set()
     for name, position in zip(targets["name"], targets["position"].icrs, strict=True):
         stem, count = safe_name(name), 1
+        # A search over this folder must not take Leo_V.fits for a map of Stokes V.
+        stem += "_field" if is_left_out(f"{stem}.fits") else ""
         while (file := stem if count == 1 else f"{stem}-{count}").lower() in taken:
             count += 1
         taken.add(file.lower())
@@ -121,7 +128,7 @@ def _rows(targets, folder, settings, overwrite):
         old = None if before is None else before.get(row["file"])
         if old is not None and _still_good(old, row, folder):
             row |= {key: old[key] for key in ("provider", "url", "sha256", "message")} | {"status": "kept"}
-        elif before is None and (folder / row["file"]).exists():
+        elif not overwrite and (folder / row["file"]).exists() and (before is None or not _ours(folder / row["file"])):
             raise HaloInputError("this file exists, and no earlier halopy fetch has written it",
                                  path=folder / row["file"], hint="another folder, or --overwrite")
         elif not np.isfinite(row["ra"] + row["dec"]):
@@ -157,6 +164,12 @@ def _still_good(old, row, folder):
         return False
 
 
+def _ours(path):
+    """Whether `fetch` has written a file: the user may have put images of his own beside them."""
+    with open(path, "rb") as stream:
+        return b"HISTORY fetched from " in stream.read(2**20)
+
+
 def _fetched(row, folder, ask):
     """Fill in a row; return the error that was met, if any."""
     try:
@@ -186,21 +199,43 @@ def _all(rows, one, folder, settings, jobs, progress):
         row["status"] = "waiting"
     _write(rows, folder, settings)
     errors, last = [], time.monotonic()
-    pool = ThreadPoolExecutor(jobs)
+    waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
+    for row in missing:
+        waiting.put(row)
+    # Daemons, which a pool has not: after an interruption nobody shall wait for a server that does not answer.
+    for _ in range(min(jobs, len(missing))):
+        threading.Thread(target=_work, args=(waiting, done, one), daemon=True).start()
+    finished = _Counted((done.get() for _ in missing), len(missing))
     try:
-        futures = [pool.submit(one, row) for row in missing]
-        finished = _Counted(as_completed(futures), len(futures))
-        for future in finished if progress is None else progress(finished):
-            error = future.result()
+        for error, fatal in finished if progress is None else progress(finished):
+            if fatal is not None:
+                raise fatal
             if error is not None:
                 errors.append(error)
             if time.monotonic() - last > _PAUSE:
                 _write(rows, folder, settings)
                 last = time.monotonic()
     finally:
-        pool.shutdown(cancel_futures=True)
+        while _next(waiting) is not None:
+            pass
         _write(rows, folder, settings)
     return errors
+
+
+def _work(waiting, done, one):
+    """Take rows until there are none; what is done is (the error of the row, the error that ends everything)."""
+    while (row := _next(waiting)) is not None:
+        try:
+            done.put((one(row), None))
+        except BaseException as error:  # it is raised where the results are counted
+            done.put((None, error))
+
+
+def _next(waiting):
+    try:
+        return waiting.get_nowait()
+    except queue.Empty:
+        return None
 
 
 class _Counted:

@@ -212,7 +212,8 @@ class CutoutSet:
         if by == "group" and by not in self.table.colnames:
             raise HaloInputError("a split needs the sky group of each cutout, in a column 'group'",
                                  found=self.table.colnames,
-                                 hint="cutouts.table['group'] = halopy.io.catalog.sky_groups(cutouts.table['position'])")
+                                 hint="from halopy.io.catalog import sky_groups; "
+                                      "cutouts.table['group'] = sky_groups(cutouts.table['position'])")
         groups = np.unique(np.asarray(self.column(by)))
         if not 0 < test_fraction < 1:
             raise HaloInputError("test_fraction must lie between 0 and 1", found=test_fraction)

@@ -263,3 +263,35 @@ def test_halopy_detect_over_an_empty_folder(tmp_path, capsys):
 
     assert main(["detect", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
     assert "this folder holds no image" in capsys.readouterr().err
+
+
+def test_the_band_of_the_survey_before_the_others(tmp_path):
+    # The four bands of GLEAM lie on the same grid: by the sky alone the first name would be taken, 88 MHz as 200.5.
+    for name, frequency in (("A_072-103.fits", 88e6), ("A_170-231.fits", 200.5e6)):
+        (tmp_path / name).write_bytes(image_bytes(seed=int(frequency / 1e6), RESTFRQ=frequency))
+    provider = providers.create("folder", path=tmp_path)
+    image = fetch(A2744, survey="gleam-170-231", size=5 * u.arcmin, provider=provider)
+    assert image.meta["path"].endswith("A_170-231.fits") and "frequency-from-survey" not in image.flags
+    (tmp_path / "A_170-231.fits").unlink()
+    with pytest.warns(HalopyWarning, match="A_072-103.fits is at 88 MHz, not at the 200.5 MHz of gleam-170-231"):
+        fetch(A2744, survey="gleam-170-231", size=5 * u.arcmin, provider=provider)
+
+
+def test_images_without_data_at_the_position(tmp_path):
+    pixels = np.random.default_rng(1).normal(0, 8e-3, (40, 50))
+    pixels[:, 10:] = np.nan
+    (tmp_path / "a.fits").write_bytes(image_bytes(pixels=pixels))
+    provider = providers.create("folder", path=tmp_path)
+    with pytest.raises(ProviderError, match="folder: the image has no pixel with data") as caught:
+        fetch(A2744, size=5 * u.arcmin, provider=provider)
+    assert caught.value.cause == "outside"
+    # A mosaic further off that has data there is better than a blank one whose centre is near.
+    (tmp_path / "b.fits").write_bytes(image_bytes(A2744.directional_offset_by(0 * u.deg, 6 * u.arcmin)))
+    assert fetch(A2744, size=5 * u.arcmin, provider=provider).meta["path"].endswith("b.fits")
+
+
+def test_maps_beside_an_image_are_none(tmp_path):
+    for name in ("A.fits", "A-rms.fits", "A_bkg.fits", "A_rms.fits.gz", "A.weights.fits", "A_psf.fits",
+                 "detections.fits", "alarms.fits"):
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in images_in(tmp_path)] == ["A.fits", "alarms.fits"]

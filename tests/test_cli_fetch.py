@@ -17,6 +17,7 @@ from halopy import ClusterImage, cli_fetch
 from halopy.errors import MissingExtraError, ProviderError
 from halopy.io import archive
 from halopy.io.cache import sha256_of
+from halopy.io.folder import images_in
 from halopy.io.providers import SkyView
 from halopy.io.transfer import Transfer
 
@@ -84,7 +85,8 @@ def test_images_of_a_list(server, targets, run, tmp_path):
     table = table_in(out)
     assert table.colnames == ["name", "ra", "dec", "file", "provider", "url", "sha256", "status", "message"]
     assert table["name"].tolist() == list(POSITIONS) and set(table["status"]) == {"ok"}
-    assert dict(table.meta) == {"survey": "gleam-170-231", "size": "0.333333 deg", "provider": "skyview"}
+    assert dict(table.meta) == {"survey": "gleam-170-231", "size": "0.333333 deg", "provider": "skyview",
+                                "folder": "none"}
     for row in table:
         image = ClusterImage.read(out / row["file"])
         x, y = image.wcs.world_to_pixel(POSITIONS[row["name"]])
@@ -282,3 +284,54 @@ def test_errors_of_one_target(targets, run, monkeypatch, error, code, text):
     monkeypatch.setattr(cli_fetch.archive, "fetch", fails)
     found, _, errors = run(targets=targets([("A2744", 3.58, -30.39)]))
     assert (found, errors) == (code, text)
+
+
+def test_files_of_the_user_beside_fetched_ones(server, targets, run, tmp_path):
+    server.answers("/s", sky)
+    run(targets=targets([("A13", 3.38, -19.50)]))
+    (tmp_path / "out" / "A2744.fits").write_bytes(b"mine")
+    code, _, errors = run(targets=targets([("A13", 3.38, -19.50), ("A2744", 3.58, -30.39)]))
+    assert code == 2 and "A2744.fits: this file exists, and no earlier halopy fetch has written it" in errors
+    assert (tmp_path / "out" / "A2744.fits").read_bytes() == b"mine"
+
+
+def test_another_folder_is_another_archive(targets, run, tmp_path):
+    one = targets([("A2744", 3.58, -30.39)])
+    for seed, name in enumerate(("first", "second"), 1):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "field.fits").write_bytes(image_bytes(A2744, seed=seed))
+    assert run("--folder", str(tmp_path / "first"), targets=one)[0] == 0
+    code, _, errors = run("--folder", str(tmp_path / "second"), targets=one)
+    assert code == 2 and "were fetched with the folder" in errors
+    # Images of the user are never written over by what is cut out of them.
+    code, _, errors = run("--folder", str(tmp_path / "out"), "--overwrite", targets=one)
+    assert code == 2 and "would be written into the folder that they are taken from" in errors
+
+
+def test_names_that_a_search_would_leave_out(targets, run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "field.fits").write_bytes(image_bytes(A2744))
+    names = ["Leo V", "significance", "A1_rms"]
+    assert run("--folder", str(tmp_path / "mine"), targets=targets([(n, 3.58, -30.39) for n in names]))[0] == 0
+    assert [p.name for p in images_in(tmp_path / "out")] == ["A1_rms_field.fits", "Leo_V_field.fits",
+                                                             "significance_field.fits"]
+
+
+def test_an_interruption_does_not_wait_for_the_archive(targets, run, tmp_path, monkeypatch):
+    asked, never = threading.Event(), threading.Event()
+
+    def hangs(*arguments, **keywords):
+        asked.set()
+        never.wait(20)
+        raise ProviderError("too late")
+
+    def stopped(items):
+        assert asked.wait(10)
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(archive, "fetch", hangs)
+    monkeypatch.setattr(cli, "_bar", lambda *arguments: stopped)
+    assert run(targets=targets())[0] == 130
+    assert not never.is_set() and set(table_in(tmp_path / "out")["status"]) == {"waiting"}
+    never.set()

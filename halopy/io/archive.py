@@ -88,7 +88,9 @@ def fetch(position, *, survey="gleam-170-231", size=2 * u.deg, provider=None, ca
                                 provider=provider.name, hint="the original file, or remove its line from the record")
         with ONE_READER:
             image = read_image(path, survey=survey, plane=location.plane, name=name)
-        return _with_source(_cut(image, position, size), provider.name, str(path), digest, None)
+        image = _cut(image, position, size)
+        _asked(provider, lambda: _check_image(image, position))
+        return _with_source(image, provider.name, str(path), digest, None)
     if not provider.holds(survey):
         provider.survey_name(survey)  # which says what it lacks
     cache = cache if isinstance(cache, Cache) else Cache(cache)
@@ -167,7 +169,7 @@ def _check_image(image, position):
     finite = image.data[image.valid]
     if finite.size == 0 or finite.min() == finite.max():
         what = "no pixel with data" if finite.size == 0 else f"the value {finite[0]:g} everywhere"
-        raise ProviderError(f"the image that came has {what}: the survey has not looked there", cause="outside")
+        raise ProviderError(f"the image has {what}: the survey has not looked there", cause="outside")
     try:
         x, y = (float(v) for v in image.wcs.world_to_pixel(position))
     except Exception as error:  # positions that cannot be projected answer in several ways
@@ -207,6 +209,7 @@ def _with_source(image, provider, url, digest, retrieved):
 def _key(provider, position, survey, size):
     settings = {k: v for k, v in provider.params.items() if isinstance(v, (str, int, float, bool, type(None)))}
     text = repr((sorted(settings.items()), dict(survey.archives).get(provider.name), survey.name,
+                 round(survey.pixel_scale.to_value(u.arcsec), 4),
                  position.to_string("decimal", precision=6), round(size.to_value(u.arcsec), 2)))
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return f"{safe_name(survey.name)}_{_stem(position)}_{size.to_value(u.arcmin):.4g}arcmin_{digest}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -13,9 +14,9 @@ from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError, HalopyWarning, ProviderError
 from halopy.io.cache import file_lock, sha256_of
 from halopy.io.celestial import choose_plane, resolve_wcs
-from halopy.io.fits import choose_hdu
+from halopy.io.fits import choose_hdu, read_image
 from halopy.io.guard import open_checked
-from halopy.io.header import Findings
+from halopy.io.header import Findings, resolve_frequency
 from halopy.io.provider import Location, Provider
 from halopy.io.votable import ONE_READER
 
@@ -24,14 +25,17 @@ __all__ = ["DataCentral", "Folder", "images_in"]
 _FITS = re.compile(r"\.(fits|fit|fts)(\.gz|\.fz|\.bz2)?\Z", re.IGNORECASE)
 # Linear and circular polarisation beside the total intensity, as MGCLS and others name them; gain tables.
 _NOT_INTENSITY = re.compile(r"([QUV]Pol[n.]|_pol_[QUV]_|[._-][QUV]\.|SNTab)", re.IGNORECASE)
-_OWN = re.compile(r"significance(-\d+)?\.fits\Z|diffuse\.fits\Z")
+# Maps of the noise, of the background and of the beam beside an image, as BANE and the archives name them.
+_BESIDE = re.compile(r"[._-](rms|bkg|weights?|noisemap|psf)\.", re.IGNORECASE)
+_OWN = re.compile(r"(significance(-\d+)?|diffuse|detections)\.fits\Z")
 _ONE_PLANE = re.compile(r"[._]1pln(?=\.)", re.IGNORECASE)
 
 
 def images_in(folder, *, survey=None):
     """List the images of total intensity in a folder, by their names.
 
-    Left out are maps of Stokes Q, U and V, gain tables, the maps that halopy itself writes, and, of MGCLS: cubes
+    Left out are maps of Stokes Q, U and V, of the noise, background, weights and beam (``_rms``, ``_bkg``,
+    ``_weights``, ``_psf``), gain tables, the maps and the table that halopy itself writes, and, of MGCLS: cubes
     beside a file of their first plane alone (``Abell_85_1pln.fits.gz`` beside ``Abell_85.fits.gz``), frequency cubes
     (``fcube``), and for the surveys ``mgcls-8`` and ``mgcls-15`` the images of the other resolution.
 
@@ -59,7 +63,7 @@ def images_in(folder, *, survey=None):
         raise HaloInputError(f"this folder cannot be read: {error.strerror}", path=folder) from error
     name = getattr(survey, "name", survey) or ""
     found = [f for f in files if _FITS.search(f) and not f.startswith(".")]
-    kept = [f for f in found if not _NOT_INTENSITY.search(f) and not _OWN.match(f) and "_fcube" not in f]
+    kept = [f for f in found if not is_left_out(f)]
     if name.startswith("mgcls-"):
         kept = [f for f in kept if ("_15arcsec" in f) == (name == "mgcls-15")]
     alone = {_stem(_ONE_PLANE.sub("", f)) for f in kept if _ONE_PLANE.search(f)}
@@ -71,6 +75,11 @@ def images_in(folder, *, survey=None):
     return [folder / f for f in kept]
 
 
+def is_left_out(name):
+    """Say whether a file's name alone tells that it is no image of total intensity."""
+    return bool(_NOT_INTENSITY.search(name) or _BESIDE.search(name) or _OWN.match(name) or "_fcube" in name)
+
+
 def _stem(name):
     """A name without its endings; ``.Fix`` is one of MGCLS's."""
     return re.sub(r"\.Fix\Z", "", _FITS.sub("", name), flags=re.IGNORECASE)
@@ -79,8 +88,10 @@ def _stem(name):
 class Folder(Provider):
     """The FITS files of a folder. The image of a position is found by its WCS, never by its name.
 
-    Of several images that show a position, the one whose centre is nearest is taken. Headers are read once for as
-    long as the object lives and the file does not change; of gzip files that takes a while.
+    Of several images that show a position, the one whose centre is nearest is taken; those that have data there go
+    before those that are blank there, and those of the survey's frequency before those of another one, with which
+    comes a warning. Headers are read once for as long as the object lives and the file does not change; of gzip
+    files that takes a while.
 
     Parameters
     ----------
@@ -102,7 +113,7 @@ class Folder(Provider):
         self.path = path
 
     def covers(self, position, survey):
-        return self._nearest(position, survey)[0] is not None
+        return bool(self._shown(position, survey)[0])
 
     def locate(self, position, survey, size, *, transfer):
         found, unusable = self._nearest(position, survey)
@@ -112,27 +123,39 @@ class Folder(Provider):
                                 provider=self.name)
         return Location(found)
 
-    def _nearest(self, position, survey):
-        """(path of the image, reasons why files could not be used)."""
+    def _shown(self, position, survey):
+        """([(distance of the centre, path, MHz if not the survey's) of each image], why files cannot be used)."""
         shown, unusable = [], []
         for path in images_in(self.path, survey=survey):
             seen = self._look(path, survey)
             if isinstance(seen, str):
                 unusable.append(seen)
                 continue
-            wcs, shape, centre = seen
+            wcs, shape, centre, frequency = seen
             with np.errstate(all="ignore"):  # the other half of the sky has no pixels
                 x, y = (float(v) for v in wcs.world_to_pixel(position))
             if -0.5 <= x < shape[1] - 0.5 and -0.5 <= y < shape[0] - 0.5:
-                shown.append((position.separation(centre).arcsec, path))
-        shown.sort()
-        if len(shown) > 1 and shown[1][0] - shown[0][0] < 1:
+                # A folder may hold all bands of a survey: the sky alone does not tell them apart.
+                other = None if frequency is None or math.isclose(
+                    frequency, survey.frequency.to_value("MHz"), rel_tol=0.2) else frequency
+                shown.append((position.separation(centre).arcsec, path, other))
+        return sorted(shown, key=lambda one: (one[2] is not None, *one[:2])), unusable
+
+    def _nearest(self, position, survey):
+        """(path of the image, reasons why files could not be used)."""
+        shown, unusable = self._shown(position, survey)
+        if len(shown) > 1:
+            shown.sort(key=lambda one: (one[2] is not None, _is_blank(one[1], survey, position)))
+        if shown and shown[0][2] is not None:
+            warnings.warn(f"{shown[0][1].name} is at {shown[0][2]:g} MHz, not at the {survey.frequency:g} of "
+                          f"{survey.name}", HalopyWarning, stacklevel=4)
+        if len(shown) > 1 and abs(shown[1][0] - shown[0][0]) < 1 and shown[0][2] == shown[1][2]:
             warnings.warn(f"{shown[0][1].name} and {shown[1][1].name} show the same sky: the first is taken",
                           HalopyWarning, stacklevel=4)
         return (shown[0][1] if shown else None), unusable
 
     def _look(self, path, survey):
-        """(WCS, shape, centre) of an image, or the reason why it cannot be used."""
+        """(WCS, shape, centre, MHz or None) of an image, or the reason why it cannot be used."""
         status = path.stat()
         key, stamp = (str(path), survey.plane), (status.st_mtime_ns, status.st_size)
         seen = self.__dict__.setdefault("_seen", {})
@@ -155,9 +178,30 @@ def _frame_of(path, plane):
         shape = shape[::-1] if what.transpose else shape
         wcs, _ = resolve_wcs(chosen.cards, what, shape, Findings(), **where)
         centre = wcs.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2).icrs
+        axis = what.frequency_axis
+        found, _ = resolve_frequency(chosen.cards, _Quiet(), axis=axis, pixel=what.pixels.get(axis))
     if not np.isfinite(centre.ra.deg):
         raise HaloInputError("the centre of this image is not on the sky", **where)
-    return wcs, shape, centre
+    return wcs, shape, centre, None if found is None else found.to_value("MHz")
+
+
+class _Quiet(Findings):
+    """A file of the folder that is only looked at has nothing to warn of."""
+
+    def warn(self, *arguments, **keywords):
+        pass
+
+
+def _is_blank(path, survey, position):
+    """Whether an image has no data at a position."""
+    try:
+        with ONE_READER, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = read_image(path, survey=survey)
+        x, y = (round(float(v)) for v in image.wcs.world_to_pixel(position))
+        return not image.valid[y, x]
+    except (HaloInputError, IndexError):
+        return True
 
 
 class DataCentral(Folder):

@@ -29,7 +29,8 @@ __all__ = ["Receipt", "Transfer", "public_url"]
 _log = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 5
-_SECRET = re.compile(r"token|signature|credential|password|secret|apikey|api_key", re.IGNORECASE)
+_SECRET = re.compile(r"token|signature|credential|password|secret|api_?key|access_?key|\Asig\Z|\Aauth",
+                     re.IGNORECASE)
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Time-out of the request, too early, too many requests; and all of 5xx, where the server blames itself.
 _PASSING = (408, 425, 429)
@@ -359,11 +360,11 @@ def _retry_after(text):
     """Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number, or a date."""
     if not text:
         return None
-    if text.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", text):
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
