@@ -1,0 +1,386 @@
+"""What the networks share: settings, training, checkpoints, prediction."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from abc import abstractmethod
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from astropy.table import QTable
+from torch import nn
+
+from halopy.classify.base import Classifier
+from halopy.classify.checkpoint import Run, read_checkpoint, tensors_from, write_checkpoint
+from halopy.classify.explain import occlusion
+from halopy.classify.gradcam import grad_cam
+from halopy.classify.inputs import cutout_grid, has_signal, model_input
+from halopy.classify.views import augmented, dihedral
+from halopy.errors import HaloInputError
+from halopy.labels import GRADES, is_positive
+
+__all__ = ["NetworkClassifier"]
+
+logger = logging.getLogger(__name__)
+
+# Logits beyond this are compressed, so that double precision still tells their probabilities apart.
+LINEAR = 8.0
+CHUNK = 64
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
+class NetworkClassifier(Classifier):
+    """A network that sees cutouts in units of the noise on a grid relative to the beam.
+
+    Trained with binary cross-entropy in which halos and the others weigh the same, so a probability
+    is that of a sample with as many halos as others. The weights of the epoch that does best on held-out
+    groups are kept. A subclass writes ``_network``, which makes the torch module, and has a ``default_width``.
+
+    Parameters
+    ----------
+    size : int, optional
+        Pixels of the input, default 64; see `~halopy.classify.inputs.model_input`.
+    pixels_per_beam : float or None, optional
+        Scale of the input, default 3; None: the cutouts' own grid.
+    width : int, optional
+        How wide the network is; None (default): its own ``default_width``.
+    dropout : float, optional
+        Fraction of the features that is dropped in training, default 0.1.
+    grades : sequence of str, optional
+        The grades of halos to train on, default all three. Halos of other grades are left out: they
+        are no examples of anything else either.
+    views : int, optional
+        Whose logits are averaged for each cutout: 8 (default; turned by right angles and mirrored, so
+        that a probability does not depend on the orientation), 4 (turned only) or 1.
+    max_epochs : int, optional
+        Default 60.
+    batch_size : int, optional
+        Default 32.
+    learning_rate, weight_decay : float, optional
+        Of AdamW, default 0.001 and 0.01.
+    patience : int, optional
+        Stop after so many epochs without a lower loss on the held-out groups, default 10.
+    validation_fraction : float, optional
+        Fraction of the groups, of those with halos and of those without, that is held out, default
+        0.2; at least one of each where there are two. 0: none, and the last epoch's weights are kept.
+    augment : bool, optional
+        Show randomly turned, mirrored, shifted (2 pixels at most) and brighter or fainter (10 %) images
+        in training, default True.
+    device : str, optional
+        A device of torch, default ``"cpu"``.
+
+    Attributes
+    ----------
+    history : `~astropy.table.QTable`
+        A row an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (of the images as they were shown) and,
+        where groups were held out, ``validation_loss`` and ``validation_accuracy``.
+    temperature_ : float
+        Logits are divided by it before they become probabilities; 1 after training.
+
+    Notes
+    -----
+    The same rng gives the same bytes on one machine: networks train and predict on one thread.
+
+    ``fit(checkpoint=path)`` writes the state after every epoch, and continues from it to the same
+    bytes; the rng has to be a seed, the same one. A file of other settings, cutouts or seed is refused.
+
+    References
+    ----------
+    Loshchilov & Hutter 2019, arXiv:1711.05101 (AdamW); He et al. 2015, arXiv:1502.01852 (the weights at the
+    start); Guo et al. 2017, arXiv:1706.04599 (temperature).
+    """
+
+    default_width = 16
+    history = None
+    temperature_ = 1.0
+
+    def __init__(self, *, size=64, pixels_per_beam=3.0, width=None, dropout=0.1, grades=GRADES, views=8, max_epochs=60,
+                 batch_size=32, learning_rate=1e-3, weight_decay=0.01, patience=10, validation_fraction=0.2,
+                 augment=True, device="cpu"):
+        self.size = size
+        self.pixels_per_beam = pixels_per_beam
+        self.width = width
+        self.dropout = dropout
+        self.grades = grades
+        self.views = views
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.augment = augment
+        self.device = device
+
+    @abstractmethod
+    def _network(self):
+        """Return a new torch module that turns ``(n, 1, size, size)`` into ``(n,)`` logits.
+
+        A convolutional one has two parts, ``features`` and ``head``, for `explain`.
+        """
+
+    def explain(self, cutouts, *, method=None):
+        """Show what in each cutout speaks for a halo.
+
+        Parameters
+        ----------
+        cutouts : CutoutSet
+            ``(n, ny, nx)``.
+        method : {"grad-cam", "occlusion"}, optional
+            Gradient-weighted class activation, or by how much the logit falls when a patch of the cutout
+            is covered (`~halopy.classify.explain.occlusion`). None (default): the first where the network
+            has convolutions.
+
+        Returns
+        -------
+        CutoutSet
+            Maps on the cutouts' own pixels, in logits, positive where something speaks for a halo, with the
+            cutouts' table, so that `~halopy.CutoutSet.wcs` fits them; NaN where the network sees nothing.
+
+        References
+        ----------
+        Selvaraju et al. 2017, arXiv:1610.02391 (Grad-CAM), in the form of Draelos & Carin 2020,
+        arXiv:2011.08891; Zeiler & Fergus 2014, arXiv:1311.2901 (occlusion).
+        """
+        self.predict_proba(cutouts[:0])
+        convolutional = hasattr(self._module, "features")
+        if method is None:
+            method = "grad-cam" if convolutional else "occlusion"
+        if method == "occlusion":
+            return occlusion(self, cutouts)
+        if method != "grad-cam":
+            raise HaloInputError("method must be 'grad-cam' or 'occlusion'", found=method)
+        if not convolutional:
+            raise HaloInputError("Grad-CAM needs a network with convolutions", found=type(self).__name__,
+                                 hint="method='occlusion'")
+        inputs = self._inputs(cutouts)
+        with _one_thread():
+            maps = [grad_cam(self._module, self._tensor(inputs[i:i + CHUNK]), self.views)
+                    for i in range(0, len(inputs), CHUNK)]
+        maps = np.concatenate([np.zeros((0, self.size, self.size)), *maps])
+        maps[~has_signal(inputs)] = np.nan
+        return cutouts.replace(data=cutout_grid(maps, cutouts, pixels_per_beam=self.pixels_per_beam), unit="")
+
+    def logit(self, cutouts):
+        """Return the network's logits before calibration, ``(n,)``; NaN where there is nothing to see."""
+        self.predict_proba(cutouts[:0])
+        inputs = self._inputs(cutouts)
+        usable = has_signal(inputs)
+        result = np.full(len(inputs), np.nan)
+        result[usable] = self._logits(self._module, inputs[usable])
+        return result
+
+    def probability(self, logit):
+        """Return the logistic of logit / temperature, whose argument grows as a logarithm beyond 8.
+
+        Double precision has no room between 1 and what a plain logistic makes of a logit of 37, and a
+        stronger halo must not have the same probability as a weaker one.
+        """
+        z = np.asarray(logit, dtype=float) / self.temperature_
+        far = np.maximum(np.abs(z) - LINEAR, 0)
+        return 1 / (1 + np.exp(-(np.clip(z, -LINEAR, LINEAR) + np.sign(z) * np.log1p(far))))
+
+    def _predict_proba(self, cutouts):
+        return self.probability(self.logit(cutouts))
+
+    def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
+        self._check()
+        seed = int(rng.integers(2**63))
+        inputs, targets, groups = self._examples(cutouts)
+        held_out = validation_rows(targets, groups, self.validation_fraction, np.random.default_rng(seed))
+        devices = [] if torch.device(self.device).type == "cpu" else [torch.device(self.device)]
+        with torch.random.fork_rng(devices=devices), _one_thread():
+            torch.manual_seed(seed)
+            run = Run(self._build(), self.learning_rate, self.weight_decay)
+            token = self._token(seed, inputs, targets, groups)
+            if checkpoint is not None:
+                read_checkpoint(checkpoint, run, token)
+            save = None if checkpoint is None else partial(write_checkpoint, checkpoint, run, token)
+            self._train(run, self._tensor(inputs), torch.as_tensor(targets, device=self.device), held_out, progress,
+                        max_seconds, max_images, save)
+        run.network.load_state_dict(run.best)
+        self._module = run.network.eval()
+        self._rows, self.temperature_ = np.array(run.rows, dtype=float), 1.0
+        self.history = _history(self._rows)
+
+    def _train(self, run, inputs, targets, held_out, progress, max_seconds, max_images, save):
+        from tqdm import tqdm
+
+        train, test = (torch.as_tensor(np.flatnonzero(x), device=self.device) for x in (~held_out, held_out))
+        weight = _balance(targets[train])
+        start, spent = time.monotonic(), bool(run.rows) and max_images is not None and run.images >= max_images
+        bar = tqdm(total=self.max_epochs, initial=run.epoch, desc="epochs", leave=False,
+                   disable=None if progress is None else not progress)
+        with bar:
+            while not (spent or run.epoch >= self.max_epochs or run.stale >= self.patience):
+                order = train[torch.randperm(len(train)).to(self.device)]
+                logits = torch.zeros(len(train), device=self.device)
+                seen, images = 0, run.images
+                while seen < len(order) and not spent:
+                    batch = order[seen:seen + self.batch_size]
+                    shown = augmented(inputs[batch]) if self.augment else inputs[batch]
+                    logits[seen:seen + len(batch)] = run.step(shown, targets[batch], weight)
+                    seen, images = seen + len(batch), images + len(batch)
+                    spent = (max_images is not None and images >= max_images
+                             or max_seconds is not None and time.monotonic() - start >= max_seconds)
+                row = [run.epoch + 1, *_scores(logits[:seen], targets[order[:seen]], weight)]
+                if len(test):
+                    found = self._logits(run.network, inputs[test], views=1)
+                    # Held-out groups are balanced by themselves: their mixture is not that of the others.
+                    row += _scores(torch.as_tensor(found).float(), targets[test].cpu(), _balance(targets[test].cpu()))
+                if not np.isfinite(row).all():
+                    raise HaloInputError("the loss must stay finite", found=f"{row[1]} in epoch {row[0]}",
+                                         hint="a lower learning_rate")
+                run.end_epoch(row, images)
+                # A part of an epoch is no place to continue from to the same bytes.
+                if seen == len(order) and save is not None:
+                    save()
+                bar.update()
+
+    def _examples(self, cutouts):
+        """Return inputs, targets and groups of the cutouts that can be trained on."""
+        label = np.ma.filled(np.ma.asarray(cutouts.table["label"]), "").astype(str)
+        if (label == "").any():
+            raise HaloInputError("every cutout to train on needs a label", found=f"{(label == '').sum()} without")
+        positive = is_positive(cutouts.table, grades=tuple(self.grades))
+        ungraded = [name for name in cutouts.table.colnames if name != "grade"]
+        inputs = self._inputs(cutouts)
+        usable = has_signal(inputs) & (positive | ~is_positive(cutouts.table[ungraded]))
+        if not usable.all():
+            logger.info("%d of %d cutouts are left out: they are empty, or halos of another grade", (~usable).sum(),
+                        len(usable))
+        targets = positive[usable].astype(np.float32)
+        if len(set(targets)) < 2:
+            raise HaloInputError("training needs cutouts with halos and cutouts without",
+                                 found=f"{int(targets.sum())} halos among {len(targets)}",
+                                 hint="halopy.simulate.cutouts for more")
+        groups = np.ma.filled(np.ma.asarray(cutouts.table["group"]), "").astype(str)[usable]
+        return inputs[usable], targets, groups
+
+    def _inputs(self, cutouts):
+        return model_input(cutouts, size=self.size, pixels_per_beam=self.pixels_per_beam)
+
+    def _tensor(self, inputs):
+        return torch.as_tensor(inputs, device=self.device)[:, None]
+
+    def _build(self):
+        network = self._network()
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                # torch's own start lets the signal fade from layer to layer.
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        return network.to(device=self.device, memory_format=torch.channels_last)
+
+    def _logits(self, network, inputs, views=None):
+        """Return the mean logit of the views of each image, ``(n,)`` float64."""
+        network.eval()
+        inputs = inputs if torch.is_tensor(inputs) else self._tensor(inputs)
+        views, result = self.views if views is None else views, [np.zeros(0)]
+        with torch.inference_mode(), _one_thread():
+            for start in range(0, len(inputs), CHUNK):
+                part = inputs[start:start + CHUNK]
+                logits = [network(dihedral(part, k)).double() for k in range(views)]
+                result.append((sum(logits) / views).cpu().numpy())
+        return np.concatenate(result)
+
+    def _token(self, seed, inputs, targets, groups):
+        """Return what tells this run from any other."""
+        data = hashlib.sha256()
+        for array in (inputs, targets):
+            data.update(np.ascontiguousarray(array).tobytes())
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items() if k != "device"}
+        data.update("\n".join(groups).encode())
+        return {"model": type(self).__name__, "settings": settings, "cutouts": data.hexdigest(), "rng": seed}
+
+    def _check(self):
+        whole = {"size": 16, "max_epochs": 1, "batch_size": 1, "patience": 1}
+        if self.width is not None:
+            whole["width"] = 2
+        for name, least in whole.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not (isinstance(value, (int, np.integer)) and value >= least):
+                raise HaloInputError(f"{name} must be a whole number of {least} or more", found=value)
+        if self.views not in (1, 4, 8):
+            raise HaloInputError("views must be 1, 4 or 8", found=self.views)
+        if not (0 < self.learning_rate < np.inf and 0 <= self.weight_decay < np.inf):
+            raise HaloInputError("learning_rate must be positive, weight_decay must not be negative",
+                                 found=(self.learning_rate, self.weight_decay))
+        if not (0 <= self.dropout < 1 and 0 <= self.validation_fraction < 1):
+            raise HaloInputError("dropout and validation_fraction must be in [0, 1)",
+                                 found=(self.dropout, self.validation_fraction))
+
+    def _state(self):
+        if self.history is None:
+            return {}
+        weights = {f"weight.{k}": v.detach().cpu().contiguous().numpy() for k, v in self._module.state_dict().items()}
+        return weights | {"history": self._rows, "temperature": np.array([self.temperature_])}
+
+    def _set_state(self, state):
+        if not state:
+            return
+        self._check()
+        state, extra = dict(state), {}
+        for name in ("history", "temperature"):
+            if name not in state:
+                raise HaloInputError("an array is missing", keyword=name, found=sorted(state))
+            extra[name] = np.asarray(state.pop(name), dtype=float)
+        if extra["temperature"].shape != (1,) or not extra["temperature"][0] > 0:
+            raise HaloInputError("the temperature must be one positive number", keyword="temperature",
+                                 found=extra["temperature"])
+        if extra["history"].ndim != 2 or extra["history"].shape[1] not in (3, 5):
+            raise HaloInputError("the history has three or five columns", keyword="history",
+                                 found=extra["history"].shape)
+        with torch.random.fork_rng(devices=[]):
+            network = self._build()
+        network.load_state_dict(tensors_from(state, "weight.", network.state_dict()))
+        self._module = network.eval()
+        self._rows, self.temperature_ = extra["history"], float(extra["temperature"][0])
+        self.history = _history(self._rows)
+        super()._set_state(state)
+
+
+def validation_rows(targets, groups, fraction, rng):
+    """Return which rows are held out, ``(n,)`` bool: a fraction of the groups with halos, and of those without."""
+    names, inverse = np.unique(groups, return_inverse=True)
+    with_halo = np.bincount(inverse, weights=targets) > 0
+    chosen = np.zeros(len(names), dtype=bool)
+    for kind in (with_halo, ~with_halo):
+        here = rng.permutation(np.flatnonzero(kind))
+        if len(here) > 1 and fraction > 0:
+            chosen[here[:min(len(here) - 1, max(1, round(fraction * len(here))))]] = True
+    # Groups can hold halos and others; what is left to train on must still have both.
+    left = targets[~chosen[inverse]]
+    return chosen[inverse] if len(set(left)) == 2 else np.zeros(len(targets), dtype=bool)
+
+
+def _balance(targets):
+    """Return the weights of the two classes, with which both count the same and the mean is 1."""
+    counts = torch.stack([(targets == 0).sum(), (targets == 1).sum()])
+    return len(targets) / (2 * counts.clamp(min=1).float())
+
+
+def _scores(logits, targets, weight):
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, weight=weight[targets.long()])
+    return [float(loss), float(((logits > 0) == (targets > 0.5)).float().mean())]
+
+
+def _history(rows):
+    table = QTable({name: rows[:, i] for i, name in enumerate(COLUMNS[:rows.shape[1]])})
+    table["epoch"] = table["epoch"].astype(int)
+    return table
+
+
+@contextmanager
+def _one_thread():
+    """On a machine that is busy two threads can be ten times slower than one, and sum in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
