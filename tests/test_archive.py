@@ -33,7 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halopy import ClusterImage, surveys
-from halopy.errors import HaloInputError, ProviderError
+from halopy.errors import HaloInputError, HalopyWarning, ProviderError
 from halopy.io import cache as cache_module
 from halopy.io.archive import fetch, fetch_catalog, providers
 from halopy.io.cache import Cache, file_lock, is_offline, safe_name, sha256_of
@@ -426,3 +426,10 @@ def test_an_image_that_was_fetched_can_be_written_and_read(ask, tmp_path):
     image.write(tmp_path / "a.fits")
     again = ClusterImage.read(tmp_path / "a.fits")
     assert again.beam.source == "survey gleam-170-231" and again.name == "A2744" and again.unit == image.unit
+
+
+def test_another_band_than_asked_for_is_said(ask):
+    with pytest.warns(HalopyWarning, match="skyview, A2744: frequency 87.5 MHz .* replaced.*is it the band"):
+        image = ask(good(image_bytes(RESTFRQ=87.5e6)), name="A2744")
+    assert image.frequency == 200.5 * u.MHz and "frequency-from-survey" in image.flags
+    assert ask(good(image_bytes(RESTFRQ=200e6)), name="A2744", refresh=True).frequency == 200 * u.MHz

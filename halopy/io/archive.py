@@ -13,7 +13,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from halopy import survey as presets
-from halopy.errors import HaloInputError, ProviderError
+from halopy.errors import HaloInputError, HalopyWarning, ProviderError
 from halopy.io.cache import Cache, is_offline, safe_name, sha256_of
 from halopy.io.fits import read_image
 from halopy.io.provider import Provider
@@ -109,6 +109,11 @@ def fetch(position, *, survey="gleam-170-231", size=2 * u.deg, provider=None, ca
     path, record = entry
     with ONE_READER:
         image = read_image(path, survey=survey, plane=record["plane"], name=name)
+    for text in image.meta["repairs"]:
+        if text.startswith("frequency") and "replaced" in text:
+            # Headers of cutouts are often those of a template; but it may be another band.
+            warnings.warn(f"{provider.name}, {name}: {text}; is it the band that was asked for?", HalopyWarning,
+                          stacklevel=2)
     return _with_source(image, provider.name, record["url"], record["sha256"], record["retrieved"])
 
 
