@@ -61,7 +61,9 @@ def test_a_temperature_that_the_targets_do_not_tell():
 def test_a_temperature_keeps_the_order(first, second, temperature):
     one, two = apply_temperature([first, second], temperature)
     assert 0 <= one <= 1 and (one - two) * (first - second) >= 0
-    assert apply_temperature([one], 1 / temperature)[0] == pytest.approx(first, abs=1e-6)
+    # Near 1 double precision has no room for the odds: 0.99999 at a temperature of 0.25 is 1 - 1e-20.
+    if one < 1 - 1e-9 or first == 1:
+        assert apply_temperature([one], 1 / temperature)[0] == pytest.approx(first, abs=1e-6)
 
 
 def test_the_ends_of_probability_stay():
