@@ -138,8 +138,8 @@ def dirty_beams(folder, rng):
         plane = np.nan_to_num(psf.data)
         wanted = sum(ndimage.map_coordinates(plane, [row + s * y * step, column + s * x * step], order=1)
                      for s in (1, -1)) / 2
-        print(f"  {path.name[:-8]:30s} half-width {measure.half_width(wanted, reach) * scale:.1f}, of the noise "
-              f"{measure.half_width(measured, reach) * scale:.1f}; lowest {wanted.min():+.3f}, {measured.min():+.3f}; "
+        print(f"  {path.name[:-8]:30s} half-width {measure.half_width(wanted) * scale:.1f}, of the noise "
+              f"{measure.half_width(measured) * scale:.1f}; lowest {wanted.min():+.3f}, {measured.min():+.3f}; "
               f"rms difference {np.sqrt(np.mean((measured - wanted) ** 2)):.4f}")
     print()
 

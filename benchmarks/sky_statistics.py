@@ -68,7 +68,7 @@ def lag_products(images, reach):
     return values / values[reach, reach]
 
 
-def half_width(values, reach):
+def half_width(values):
     """Radius in pixels of the area above one half, as if that was a circle."""
     fine = ndimage.zoom(values, 8, order=3, grid_mode=True, mode="nearest")
     return np.sqrt((fine > 0.5).sum() / np.pi) / 8

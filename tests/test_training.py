@@ -348,7 +348,7 @@ def test_one_kind_alone_teaches_nothing():
 def test_no_label_is_no_example():
     cutouts = blobs()
     cutouts.table["label"][3] = ""
-    with pytest.raises(HaloInputError, match="every cutout to train on needs a label .found '1 without"):
+    with pytest.raises(HaloInputError, match="every training cutout needs a label, 1 of "):
         ConvolutionalClassifier(**TINY).fit(cutouts, rng=1, progress=False)
 
 

@@ -19,9 +19,10 @@ from halopy.classify.checkpoint import Run, read_checkpoint, tensors_from, write
 from halopy.classify.explain import occlusion
 from halopy.classify.gradcam import grad_cam
 from halopy.classify.inputs import cutout_grid, has_signal, model_input
+from halopy.classify.logistic import training_labels
 from halopy.classify.views import augmented, dihedral
 from halopy.errors import HaloInputError
-from halopy.labels import GRADES, is_positive
+from halopy.labels import GRADES
 
 __all__ = ["NetworkClassifier"]
 
@@ -243,13 +244,9 @@ class NetworkClassifier(Classifier):
 
     def _examples(self, cutouts):
         """Return inputs, targets and groups of the cutouts that can be trained on."""
-        label = np.ma.filled(np.ma.asarray(cutouts.table["label"]), "").astype(str)
-        if (label == "").any():
-            raise HaloInputError("every cutout to train on needs a label", found=f"{(label == '').sum()} without")
-        positive = is_positive(cutouts.table, grades=tuple(self.grades))
-        ungraded = [name for name in cutouts.table.colnames if name != "grade"]
+        positive, used = training_labels(cutouts.table, grades=tuple(self.grades))
         inputs = self._inputs(cutouts)
-        usable = has_signal(inputs) & (positive | ~is_positive(cutouts.table[ungraded]))
+        usable = has_signal(inputs) & used
         if not usable.all():
             logger.info("%d of %d cutouts are left out: they are empty, or halos of another grade", (~usable).sum(),
                         len(usable))
