@@ -1,23 +1,19 @@
-"""The command line: ``halopy fetch``, ``detect``, ``inspect``, ``simulate`` and ``demo``."""
+"""The command line: ``halopy fetch``, ``detect``, ``simulate``, ``train``, ``evaluate`` and so on."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import importlib.metadata
 import os
 import re
 import sys
 import warnings
 from pathlib import Path
 
+from halopy.cli_parser import make_parser
+
 __all__ = ["main"]
 
 EXIT = {"ok": 0, "internal": 1, "input": 2, "extra": 3, "network": 4, "partly": 5, "interrupted": 130}
-
-EPILOG = """exit codes: 0 done; 1 an error inside halopy; 2 bad input; 3 an optional package is missing;
-4 the network or an archive failed; 5 some images or targets failed, the rest is written; 130 interrupted.
-A path that begins with '-' is given as ./-name, or after '--'."""
 
 
 def main(argv=None):
@@ -38,7 +34,7 @@ def main(argv=None):
         if hasattr(stream, "reconfigure"):  # a terminal without Unicode must not end a run
             stream.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser(_COMMANDS).parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
     debug = arguments.debug
@@ -109,84 +105,6 @@ def _warn(text):
     from halopy.io.candidates import printable
 
     print(f"warning: {printable(text)}", file=sys.stderr)
-
-
-def _parser():
-    parser = argparse.ArgumentParser(prog="halopy", description="Find radio halos of galaxy clusters in radio images.",
-                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--version", action="version", version=f"halopy {importlib.metadata.version('halopy-radio')}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show tracebacks and every warning")
-    reading = argparse.ArgumentParser(add_help=False)
-    reading.add_argument("--survey", metavar="NAME", help="fill what the header lacks, e.g. gleam-170-231")
-    reading.add_argument("--beam", metavar="MAJ[,MIN[,PA]]", help="beam: FWHM in arcsec, position angle in degrees")
-    reading.add_argument("--unit", help="unit of the pixels, e.g. Jy/beam")
-    reading.add_argument("--frequency", type=float, metavar="MHZ", help="centre of the band in MHz")
-    reading.add_argument("--plane", type=int, metavar="N", help="plane of a cube, counted from 0")
-    reading.add_argument("--hdu", metavar="HDU", help="number or name of the HDU")
-
-    detect = commands.add_parser("detect", parents=[common, reading], epilog=EPILOG,
-                                 help="search images for radio halos",
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    detect.add_argument("images", nargs="+", metavar="IMAGE", help="FITS image, or a folder of them")
-    detect.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
-    detect.add_argument("--targets", metavar="FILE", help="table of positions; without it the search is blind")
-    detect.add_argument("--classifier", metavar="NAME", help="an installed classifier")
-    detect.add_argument("--detector", metavar="FILE", help="a detector saved as .safetensors")
-    detect.add_argument("--noise", metavar="METHOD", help="how the noise is estimated")
-    detect.add_argument("--rms-map", metavar="FILE", help="FITS map of the noise of the image")
-    detect.add_argument("--n-controls", type=int, metavar="N", help="control positions per image, for p-values")
-    detect.add_argument("--seed", type=int, default=0, metavar="N", help="of the random control positions (default 0)")
-    detect.add_argument("--overwrite", action="store_true", help="replace results in DIR")
-    detect.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
-    detect.set_defaults(command=_detect)
-
-    fetch = commands.add_parser("fetch", parents=[common], epilog=EPILOG, help="fetch the images of a list of targets",
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    fetch.add_argument("--targets", required=True, metavar="FILE", help="table of positions")
-    fetch.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the images")
-    fetch.add_argument("--survey", default="gleam-170-231", metavar="NAME", help="default gleam-170-231")
-    fetch.add_argument("--size", default="2 deg", metavar="ANGLE", help="side of a field, e.g. 90arcmin (default 2deg)")
-    fetch.add_argument("--provider", metavar="NAME", help="an archive; default: the survey's first")
-    fetch.add_argument("--folder", metavar="DIR", help="take the images from a folder of yours instead")
-    fetch.add_argument("--jobs", type=int, default=2, metavar="N", help="so many at a time (default 2)")
-    fetch.add_argument("--cache", metavar="DIR", help="where to keep what has come; default HALOPY_CACHE or the user's")
-    fetch.add_argument("--offline", action="store_true", help="take nothing from the network")
-    fetch.add_argument("--overwrite", action="store_true", help="fetch again what is there")
-    fetch.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
-    fetch.set_defaults(command=_fetch)
-
-    inspect = commands.add_parser("inspect", parents=[common, reading], help="say what halopy reads in an image")
-    inspect.add_argument("image", metavar="IMAGE", help="FITS image")
-    inspect.set_defaults(command=_inspect)
-
-    simulate = commands.add_parser("simulate", parents=[common], help="make simulated cutouts, or a field of a survey",
-                                   description="Simulate labelled cutouts (-n) or a field with clusters (--field).")
-    what = simulate.add_mutually_exclusive_group(required=True)
-    what.add_argument("-n", "--number", type=int, metavar="N", help="so many cutouts; a stopped run is continued")
-    what.add_argument("--field", metavar="NY[,NX]", help="one field of so many pixels instead")
-    simulate.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the files")
-    simulate.add_argument("--survey", default="gleam-170-231", metavar="NAME", help="default gleam-170-231")
-    simulate.add_argument("--mix", metavar="LABEL=SHARE,...", help="what is shown, e.g. halo=0.5,none=0.5")
-    simulate.add_argument("--size", metavar="NY[,NX]", help="pixels of a cutout (default 64)")
-    simulate.add_argument("--chunk", type=int, metavar="N", help="cutouts in a file (default 8192)")
-    simulate.add_argument("--clusters", type=int, metavar="N", help="clusters in a field (default 8)")
-    simulate.add_argument("--faintest", type=float, metavar="MJY", help="flux of the faintest compact source in mJy")
-    simulate.add_argument("--relation", metavar="NAME", help="power-mass relation, e.g. cassano+2013")
-    simulate.add_argument("--clean", action="store_true", help="no artefacts: Gaussian noise and sources only")
-    simulate.add_argument("--clip-low", type=float, metavar="S", help="with --clip-high: lower end, e.g. -3")
-    simulate.add_argument("--clip-high", type=float, metavar="S", help="set to 0 what is fainter than S sigma")
-    simulate.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same sky (default 0)")
-    simulate.add_argument("--overwrite", action="store_true", help="replace a field in DIR")
-    simulate.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
-    simulate.set_defaults(command=_simulate)
-
-    demo = commands.add_parser("demo", parents=[common], help="run on a simulated field that ships with halopy")
-    demo.add_argument("-o", "--output", default="halopy-demo", metavar="DIR", help="default ./halopy-demo")
-    demo.set_defaults(command=_demo)
-    return parser
 
 
 def _read_keywords(arguments):
@@ -307,7 +225,7 @@ def _search(paths, detector, folder, *, read, targets, seed, quiet, stale=()):
     # The tables are safe before the pictures are drawn, and all is before a reader may close the pipe.
     page = folder / "index.html"
     write_page(page, found.detections, images=found.images, cutouts=found.cutouts, residuals=found.residuals,
-               progress=_bar("pictures", quiet))
+               explanations=found.explanations, progress=_bar("pictures", quiet))
     if not quiet:
         print(candidates_text(found.detections))
         print(f"\n{page}: the page to look at\n" + "\n".join(str(path) for path in written.values()))
@@ -335,10 +253,7 @@ def _inspect(arguments):
 def _simulate(arguments):
     from halopy.cli_simulate import simulate
 
-    text = simulate(arguments, progress=_bar("files", arguments.quiet))
-    if not arguments.quiet:
-        print(text)
-    return EXIT["ok"]
+    return _told(simulate(arguments, progress=_bar("files", arguments.quiet)), arguments)
 
 
 def _fetch(arguments):
@@ -350,6 +265,38 @@ def _fetch(arguments):
     if not arguments.quiet:
         print(text)
     return EXIT[ending]
+
+
+def _train(arguments):
+    from halopy.cli_models import train
+
+    return _told(train(arguments), arguments)
+
+
+def _finetune(arguments):
+    from halopy.cli_models import finetune
+
+    return _told(finetune(arguments), arguments)
+
+
+def _evaluate(arguments):
+    from halopy.cli_evaluate import evaluate
+
+    return _told(evaluate(arguments, progress=_bar("folds", arguments.quiet)), arguments)
+
+
+def _audit(arguments):
+    from halopy.cli_models import audit
+
+    text, ending = audit(arguments)
+    print(text)
+    return EXIT[ending]
+
+
+def _told(text, arguments):
+    if not arguments.quiet:
+        print(text)
+    return EXIT["ok"]
 
 
 def _demo(arguments):
@@ -364,3 +311,7 @@ def _demo(arguments):
                        targets=read_targets(targets), seed=0, quiet=False)
     print(f"\nThis was a simulated field. Open {Path(arguments.output) / 'index.html'} in a browser.")
     return code
+
+
+_COMMANDS = {"detect": _detect, "fetch": _fetch, "inspect": _inspect, "simulate": _simulate, "train": _train,
+             "evaluate": _evaluate, "audit": _audit, "finetune": _finetune, "demo": _demo}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import html
 import os
 import tempfile
@@ -20,6 +21,8 @@ from halopy.errors import HaloInputError
 from halopy.tables import joined_sources, table_hdu, table_of
 
 __all__ = ["CutoutSet"]
+
+NAME_KEPT = 40
 
 
 class CutoutSet:
@@ -315,11 +318,20 @@ def tangent_wcs(position: SkyCoord, pixel_scale, shape):
     return wcs
 
 
+def remove_unfinished(path):
+    """Remove the temporary files that killed writers of a file have left beside it; nobody may be writing it."""
+    path = Path(path)
+    # Of longer names the temporary files share a beginning with those of other files.
+    if len(path.name) <= NAME_KEPT:
+        for left in path.parent.glob(f".{glob.escape(path.name)}-????????{glob.escape(path.suffix or '.tmp')}"):
+            left.unlink(missing_ok=True)
+
+
 def write_atomically(path, write):
     """Call ``write(temporary_path)`` beside ``path`` and move the complete file there."""
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", suffix=path.suffix or ".tmp",
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:NAME_KEPT]}-", suffix=path.suffix or ".tmp",
                                              dir=path.parent)
         os.close(handle)
         # The file is written as the user's umask wants it, not with the private mode of mkstemp.

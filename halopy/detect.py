@@ -7,14 +7,13 @@ import importlib.metadata
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import MaskedColumn, QTable
-from astropy.utils.masked import Masked
+from astropy.table import QTable
 
 from halopy.classify.base import Classifier
 from halopy.errors import HaloInputError, UnusableImageError
 from halopy.image import ClusterImage
 from halopy.io.catalog import read_targets
-from halopy.io.detections import COLUMNS, blank_detections
+from halopy.io.detections import blank_detections, masked_column
 from halopy.model import Model
 from halopy.preprocess.cutout import CutoutMaker
 from halopy.preprocess.noise import NoiseEstimator
@@ -171,6 +170,20 @@ class Detector(Model):
         """Return cutouts without compact sources, as the fluxes are measured."""
         return self._filter().residual(cutouts)
 
+    def explanations(self, cutouts):
+        """Return what in each cutout speaks for a halo, in logits; None where the classifier does not tell.
+
+        A classifier that tells has a method ``explain(cutouts)``, such as that of the networks.
+        """
+        model = self._model()
+        if not hasattr(model, "explain"):
+            return None
+        maps = model.explain(cutouts if self.scaling is None else self.scaling(cutouts))
+        if getattr(maps, "shape", None) != cutouts.shape:
+            raise HaloInputError(f"explain must return a map of each cutout, {cutouts.shape}",
+                                 found=getattr(maps, "shape", type(maps).__name__), keyword=type(model).__name__)
+        return maps
+
     def _check(self):
         if not (isinstance(self.n_controls, (int, np.integer)) and self.n_controls >= 0):
             raise HaloInputError("n_controls must be a whole number, not negative", found=self.n_controls)
@@ -242,7 +255,7 @@ class Detector(Model):
         }
         detections = blank_detections(targets["name"], targets["position"], image=image.name, status="ok")
         for name, column in values.items():
-            detections[name] = _masked(column, COLUMNS[name], usable)
+            detections[name] = masked_column(name, column, usable)
         known = np.isfinite(targets["position"].ra.deg)
         detections["status"] = np.select([usable, inside, known], ["ok", "unusable", "outside"], "error")
         detections["rms_method"] = np.where(usable, str(image.meta.get("rms_method", "given")), "")
@@ -251,8 +264,8 @@ class Detector(Model):
         far = np.hypot(east, north) > np.maximum(measured["r_e"], beam)
         detections["flags"] = [
             " ".join([*image.flags, *(["blind"] if blind else crowded), *(["partial"] if c < 1 - 1e-9 else []),
-                      *(["off-centre"] if off else [])]) if ok else " ".join(image.flags if near else [])
-            for c, off, ok, near in zip(coverage, far, usable, inside, strict=True)]
+                      *(["off-centre"] if off else []), *own.split()]) if ok else " ".join(image.flags if near else [])
+            for c, off, ok, near, own in zip(coverage, far, usable, inside, model.flags(cutouts), strict=True)]
         return detections
 
     def _p_values(self, image, model, targets, rank, rng):
@@ -360,19 +373,6 @@ def _maxima(image, *, threshold, separation, most):
 
 def _is_matched_filter(model):
     return type(model) is classifiers["matched-filter"]
-
-
-def _masked(column, kind, usable):
-    """A masked column of the documented type and unit; what is not finite or not usable is masked."""
-    kind, unit, description, _ = kind
-    if unit is not None:
-        values = u.Quantity(column).to(unit)
-        mask = ~(np.isfinite(values.value) & usable)
-        column = Masked(values, mask=mask)
-        column.info.description = description
-        return column
-    values = np.asarray(column, dtype=kind)
-    return MaskedColumn(values, mask=~(np.isfinite(values) & usable), description=description)
 
 
 def _as_targets(targets):

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialised
 
 from halopy.cutouts import write_atomically
-from halopy.errors import HaloInputError
+from halopy.errors import HaloInputError, PluginError
 
 __all__ = ["Model", "Step", "group_hashes"]
 
@@ -110,7 +110,9 @@ def save(step, path, *, overwrite=False):
                        "step": encode(step, arrays)})
     # safetensors refuses a file without any array.
     arrays.setdefault("empty", np.zeros(0, np.float32))
-    write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata={"halopy": text}))
+    # safetensors' own save_file makes a private file, by way of one more temporary file.
+    content = serialised(arrays, metadata={"halopy": text})
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 
 def load(path):
@@ -120,13 +122,13 @@ def load(path):
         with safe_open(path, framework="numpy") as stream:
             text = (stream.metadata() or {}).get("halopy")
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # numpy has no bfloat16
         raise HaloInputError(f"not a readable safetensors file: {error}", path=path,
                              hint="halopy loads nothing else: pickles and .pt files can run code") from error
     try:
         header = json.loads(text or "")
         schema, tree = header["schema"], header["step"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HaloInputError("this safetensors file was not written by halopy", path=path) from error
     if schema != SCHEMA:
         raise HaloInputError(f"this file was written for schema {schema}, this halopy reads {SCHEMA}", path=path,
@@ -140,7 +142,10 @@ def load(path):
     except HaloInputError as error:
         error.path = path
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except PluginError:
+        raise  # a package is missing, and the file may be right
+    # What cannot be built: torch has no memory for such a network, or not its device.
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
         raise HaloInputError(f"the settings in this file do not fit this halopy: {error}", path=path) from error
     if arrays:
         raise HaloInputError("this file holds arrays that no step asks for", path=path, found=sorted(arrays))
@@ -159,6 +164,12 @@ def encode(value, arrays=None, prefix=""):
             state = value._state()
             tree["arrays"] = sorted(state)
             tree["groups"] = list(value.groups_)
+            if getattr(value, "trainable", False):
+                # Some models are trained and have no arrays.
+                tree["fitted"] = bool(getattr(value, "fitted_", False))
+            # The ranges of what a classifier was trained on; older files and other models have none.
+            if getattr(value, "trained_on_", None):
+                tree["trained_on"] = {name: list(limits) for name, limits in value.trained_on_.items()}
             if arrays is not None:
                 arrays.update({f"{prefix}{k}": np.ascontiguousarray(v) for k, v in state.items()})
         return tree
@@ -188,8 +199,16 @@ def decode(tree, arrays, prefix=""):
         missing = [name for name in tree["arrays"] if prefix + name not in arrays]
         if missing:
             raise HaloInputError("arrays are missing in this file", keyword=missing[0], found=sorted(arrays))
+        # Older files do not say whether a model was trained; one that was has groups.
+        fitted = tree.get("fitted", bool(tree["groups"] or tree["arrays"])) is True
+        if getattr(step, "trainable", False):
+            step.fitted_ = fitted
         step._set_state({name: arrays.pop(prefix + name) for name in tree["arrays"]})
         step.groups_ = tuple(tree["groups"])
+        if "trained_on" in tree:
+            step.trained_on_ = {name: (float(low), float(high)) for name, (low, high) in tree["trained_on"].items()}
+        if getattr(step, "trainable", False):
+            step.fitted_ = fitted
         if "model" in tree:
             step.registry_name_ = tuple(tree["model"])
     return step

@@ -9,8 +9,19 @@ from __future__ import annotations
 import numpy as np
 from astropy import units as u
 
-from halopy.errors import HaloInputError, MissingExtraError
-from halopy.io.candidates import centres, numbers, printable, ranking, strength
+from halopy.errors import HaloInputError
+from halopy.io.candidates import centres, numbers, ranking, strength
+from halopy.plot_axes import (
+    asinh_ticks,
+    colour_bar,
+    draw_beam,
+    draw_circle,
+    draw_scale_bar,
+    finish,
+    new_figure,
+    outlined,
+    plain_text,
+)
 from halopy.preprocess.project import SkyToPixel
 from halopy.preprocess.shrink import shrink
 
@@ -64,16 +75,16 @@ def plot_image(image, *, ax=None, detections=None, marks=None, redshift=None, ti
     """
     image = shrink(image)
     if ax is None:
-        ax = _figure(6.4, 5.6).add_subplot(projection=image.wcs)
+        ax = new_figure(6.4, 5.6).add_subplot(projection=image.wcs)
     level = _level(image.data, image.rms)
     _draw(ax, image.data, image.unit, level=level, limits=limits, cmap=cmap)
-    ax.set_title(_text(image.name if title is None else title), fontsize=10)
+    ax.set_title(plain_text(image.name if title is None else title), fontsize=10)
     scale = image.pixel_scale.to_value(u.arcsec)
     beam = image.pixel_beam
     if beam is not None:
         axes = beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec), beam.pa.to_value(u.deg)
-        _beam(ax, axes, colour="black")
-    _scale_bar(ax, image.shape[1] * scale, scale, redshift, colour="black")
+        draw_beam(ax, axes, colour="black")
+    draw_scale_bar(ax, image.shape[1] * scale, scale, redshift, colour="black")
     if detections is not None and len(detections):
         _mark(ax, image, detections, scale, marks)
     return ax
@@ -117,7 +128,7 @@ def plot_cutout(cutouts, row=0, *, ax=None, r_e=None, centre=None, redshift=None
     """
     data, known = cutouts.data[row], cutouts.table[row]
     if ax is None:
-        ax = _figure(5, 4.2).add_subplot(projection=cutouts.wcs(row))
+        ax = new_figure(5, 4.2).add_subplot(projection=cutouts.wcs(row))
     rms = _rms(cutouts, known)
     if snr and not rms > 0:
         raise HaloInputError("a signal-to-noise map needs the column 'rms' of the cutouts", found=rms,
@@ -129,22 +140,28 @@ def plot_cutout(cutouts, row=0, *, ax=None, r_e=None, centre=None, redshift=None
         _draw(ax, data, cutouts.unit, level=_level(data, rms), limits=limits, cmap=cmap)
         colour = "white"
     name = known["name"] if "name" in cutouts.table.colnames else ""
-    ax.set_title(_text(name if title is None else title), fontsize=10)
+    ax.set_title(plain_text(name if title is None else title), fontsize=10)
+    _furnish(ax, cutouts, row, r_e=r_e, centre=centre, redshift=redshift, colour=colour)
+    return ax
+
+
+def _furnish(ax, cutouts, row, *, r_e, centre, redshift, colour):
+    """Draw the beam, a scale bar and the circle of 3 r_e of a cutout."""
+    known, shape = cutouts.table[row], cutouts.shape[1:]
     scale = _value(cutouts, known, "pixel_scale", u.arcsec)
     axes = [_value(cutouts, known, f"beam_{part}", unit)
             for part, unit in (("major", u.arcsec), ("minor", u.arcsec), ("pa", u.deg))]
     if np.isfinite(scale):
         if np.isfinite(axes[:2]).all():
-            _beam(ax, axes, colour=colour)
-        _scale_bar(ax, data.shape[1] * scale, scale, redshift, colour=colour)
+            draw_beam(ax, axes, colour=colour)
+        draw_scale_bar(ax, shape[1] * scale, scale, redshift, colour=colour)
         if r_e is not None and np.isfinite(r_e) and r_e > 0:
-            _circle(ax, _centre(cutouts, row, data.shape, centre), 3 * u.Quantity(r_e).to_value(u.arcsec) / scale,
-                    colour="white" if not snr else "black")
-    return ax
+            draw_circle(ax, _centre(cutouts, row, shape, centre), 3 * u.Quantity(r_e).to_value(u.arcsec) / scale,
+                        colour=colour)
 
 
-def plot_target(cutout, *, residual=None, r_e=None, centre=None, redshift=None):
-    """Draw one target in a row of panels: image, signal-to-noise ratio, and without compact sources.
+def plot_target(cutout, *, residual=None, explanation=None, r_e=None, centre=None, redshift=None):
+    """Draw one target in a row of panels: image, S/N, without compact sources, and what speaks for a halo.
 
     Parameters
     ----------
@@ -152,47 +169,51 @@ def plot_target(cutout, *, residual=None, r_e=None, centre=None, redshift=None):
         One row.
     residual : CutoutSet, optional
         The same cutout with compact sources removed.
+    explanation : CutoutSet, optional
+        One map of the same pixels in logits, positive where something speaks for a halo, as
+        `halopy.classify.training.NetworkClassifier.explain` returns it. Contours are those of the cutout at
+        3, 12, 48, ... times its noise.
     r_e, centre, redshift : optional
         See `plot_cutout`.
 
     Returns
     -------
     `matplotlib.figure.Figure`
-        Two or three panels; the signal-to-noise panel is left out where no noise is known.
+        One to four panels; the signal-to-noise panel is left out where no noise is known.
+
+    Raises
+    ------
+    HaloInputError
+        The explanation has other pixels than the cutout.
     """
+    if explanation is not None and explanation.shape != cutout.shape:
+        raise HaloInputError(f"the explanation must have the cutout's pixels, {cutout.shape}", found=explanation.shape)
     level = _rms(cutout, cutout.table[0])
-    panels = [("image", cutout, False)]
+    panels = [("image", cutout)]
     if level > 0:
-        panels.append(("signal to noise", cutout, True))
+        panels.append(("signal to noise", cutout))
     if residual is not None and np.isfinite(residual.data).any():
-        panels.append(("compact sources removed", residual, False))
+        panels.append(("compact sources removed", residual))
+    if explanation is not None and np.isfinite(explanation.data).any():
+        panels.append(("speaks for a halo", explanation))
     # Placed by hand, in inches: matplotlib's layout engine would take longer than all the drawing.
     left, side, step, bottom, height = 0.8, 2.85, 3.75, 0.5, 3.65
     width = left + step * len(panels)
-    figure = _figure(width, height, layout=None)
+    figure = new_figure(width, height, layout=None)
     wcs = cutout.wcs(0)
-    for i, (title, shown, snr) in enumerate(panels):
+    for i, (title, shown) in enumerate(panels):
         ax = figure.add_axes([(left + step * i) / width, bottom / height, side / width, side / height], projection=wcs)
-        plot_cutout(shown, ax=ax, r_e=r_e, centre=centre, redshift=redshift, title=title, snr=snr)
+        if shown is explanation:
+            _draw_logits(ax, shown.data[0], cutout.data[0] / (level if level > 0 else np.nan))
+            ax.set_title(title, fontsize=10)
+            _furnish(ax, cutout, 0, r_e=r_e, centre=centre, redshift=redshift, colour="black")
+        else:
+            plot_cutout(shown, ax=ax, r_e=r_e, centre=centre, redshift=redshift, title=title,
+                        snr=title == "signal to noise")
         if i:
             ax.coords[1].set_ticklabel_visible(False)
             ax.coords[1].set_axislabel("")
     return figure
-
-
-def _figure(width, height, layout="constrained"):
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("plots need the module 'matplotlib', which is not installed; "
-                                "install it with: pip install matplotlib") from error
-    return Figure(figsize=(width, height), layout=layout)
-
-
-def _text(text):
-    # matplotlib takes text between dollar signs for mathematics.
-    text = printable(text).replace("$", r"\$")
-    return text if len(text) <= 48 else text[:47] + "…"
 
 
 def _value(cutouts, known, name, unit):
@@ -241,8 +262,8 @@ def _draw(ax, data, unit, *, level, limits, cmap):
     shown = ax.imshow(data, origin="lower", cmap=matplotlib.colormaps[cmap].with_extremes(bad="0.62"), norm=norm,
                       interpolation="nearest")
     label = {u.mJy / u.beam: "mJy / beam", u.dimensionless_unscaled: ""}.get(unit, unit.to_string())
-    _colour_bar(ax, shown, label, ticks=_ticks(norm))
-    _finish(ax)
+    colour_bar(ax, shown, label, ticks=asinh_ticks(norm))
+    finish(ax)
 
 
 def _draw_snr(ax, data):
@@ -260,98 +281,8 @@ def _draw_snr(ax, data):
     if finite.size and finite.min() < -3:
         ax.contour(data, levels=[-3], colors="black", linewidths=0.7, linestyles="dashed")
     steps = [step for step in (3, 10, 30) if step <= peak]
-    _colour_bar(ax, shown, "S/N", ticks=[-step for step in reversed(steps)] + [0, *steps])
-    _finish(ax)
-
-
-def _ticks(norm):
-    """Return round values that stand apart on the stretched colour bar."""
-    low, high = float(norm.vmin), float(norm.vmax)
-    powers = 10.0 ** np.arange(np.floor(np.log10(max(abs(low), high))) - 4, np.ceil(np.log10(max(abs(low), high))) + 1)
-    candidates = [0.0] + [m * power for power in powers for m in (1, 3)]
-    candidates = [v for v in (*candidates, *(-v for v in candidates[1:])) if low <= v <= high]
-    kept = []
-    for value in sorted(candidates, key=lambda v: (v != 0, -abs(v))):
-        place = float(norm(value))
-        if all(abs(place - float(norm(k))) > 0.11 for k in kept):
-            kept.append(value)
-    return sorted(kept)
-
-
-def _colour_bar(ax, shown, label, *, ticks):
-    if ax.figure.get_layout_engine() is None:  # a figure without a layout makes no room by itself
-        bar = ax.figure.colorbar(shown, cax=ax.inset_axes([1.025, 0, 0.05, 1]), ticks=ticks)
-    else:
-        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.02, ticks=ticks)
-    bar.ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
-    bar.ax.minorticks_off()
-    bar.ax.tick_params(labelsize=7)
-    bar.set_label(label, fontsize=8)
-
-
-def _finish(ax):
-    # Contours, circles and the beam must not move the edges of the picture.
-    ax.autoscale(False)
-    ax.set(xlim=(-0.5, ax.images[0].get_array().shape[1] - 0.5), ylim=(-0.5, ax.images[0].get_array().shape[0] - 0.5))
-    if not hasattr(ax, "coords"):
-        return
-    frame = ax.wcs.wcs.radesys or "ICRS"
-    for coordinate, name in zip(ax.coords, ("RA", "Dec"), strict=True):
-        if ax.wcs.wcs.lngtyp == "RA":
-            coordinate.set_axislabel(f"{name} ({frame})", fontsize=8, minpad=0.5)
-        coordinate.set_ticklabel(size=7, exclude_overlapping=True)
-        coordinate.set_ticks(number=4)
-        coordinate.set_ticks_position("bl")
-
-
-def _outlined(colour, width=2.4):
-    """Return path effects that keep a line or text in ``colour`` readable on any picture."""
-    from matplotlib.patheffects import Normal, withStroke
-
-    contrast = "black" if colour == "white" else "white"
-    return [withStroke(linewidth=width, foreground=contrast, alpha=0.7), Normal()]
-
-
-def _beam(ax, axes, *, colour):
-    """Draw the beam as the pixel grid sees it: astropy turns it from +y, whatever the WCS, in mean pixels."""
-    from astropy.visualization.wcsaxes import add_beam
-
-    major, minor, angle = axes
-    add_beam(ax, major=major * u.arcsec, minor=minor * u.arcsec, angle=(angle if np.isfinite(angle) else 0) * u.deg,
-             frame=False, facecolor="none", edgecolor=colour, linewidth=1.2, hatch="/////")
-    _outline_last(ax, colour)
-
-
-def _scale_bar(ax, width, scale, redshift, *, colour):
-    from astropy.visualization.wcsaxes import add_scalebar
-
-    length, label = _bar_length(width, redshift)
-    add_scalebar(ax, length * u.arcsec, label=label, color=colour, size_vertical=width / scale / 300)
-    _outline_last(ax, colour)
-
-
-def _outline_last(ax, colour):
-    from matplotlib.patches import Patch
-    from matplotlib.text import Text
-
-    for part in ax.artists[-1].findobj(lambda artist: isinstance(artist, (Patch, Text))):
-        part.set_path_effects(_outlined(colour))
-
-
-def _bar_length(width, redshift):
-    """Return length (arcsec) and label of a scale bar for a picture ``width`` arcsec wide."""
-    steps = np.outer(10.0 ** np.arange(-2, 6), (1, 2, 5)).ravel()
-    if redshift is not None and np.isfinite(redshift) and redshift > 0:
-        from astropy.cosmology import Planck18
-
-        per_kpc = Planck18.arcsec_per_kpc_proper(redshift).value
-        kpc = steps[np.searchsorted(steps, 0.3 * width / per_kpc) - 1]
-        return kpc * per_kpc, f"{kpc / 1000:g} Mpc" if kpc >= 1000 else f"{kpc:g} kpc"
-    arcsec = np.array([1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000])
-    length = arcsec[max(np.searchsorted(arcsec, 0.3 * width) - 1, 0)]
-    if length >= 3600:
-        return length, f"{length / 3600:g}°"
-    return length, f"{length / 60:g}′" if length >= 60 else f"{length:g}″"
+    colour_bar(ax, shown, "S/N", ticks=[-step for step in reversed(steps)] + [0, *steps])
+    finish(ax)
 
 
 def _centre(cutouts, row, shape, centre):
@@ -364,11 +295,20 @@ def _centre(cutouts, row, shape, centre):
     return (shape[1] - 1) / 2, (shape[0] - 1) / 2
 
 
-def _circle(ax, centre, radius, *, colour):
-    from matplotlib.patches import Circle
+def _draw_logits(ax, data, snr):
+    import matplotlib
 
-    ax.add_patch(Circle(centre, radius, fill=False, edgecolor=colour, linewidth=1.2, linestyle="--",
-                        path_effects=_outlined(colour)))
+    # White is zero: it speaks neither for a halo nor against one.
+    peak = float(np.nanmax(np.abs(data))) or 1.0
+    shown = ax.imshow(data, origin="lower", cmap=matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.62"), vmin=-peak,
+                      vmax=peak, interpolation="nearest")
+    levels = [level for level in 3.0 * 4 ** np.arange(5) if np.isfinite(snr).any() and level < np.nanmax(snr)]
+    if levels:
+        ax.contour(snr, levels=levels, colors="0.35", linewidths=0.6)
+    rounded = np.outer(10.0 ** np.arange(-9, 9), (1, 2, 5)).ravel()
+    step = rounded[max(np.searchsorted(rounded, peak, side="right") - 1, 0)]
+    colour_bar(ax, shown, "logit", ticks=[-step, 0, step])
+    finish(ax)
 
 
 def _mark(ax, image, detections, scale, marks):
@@ -384,8 +324,8 @@ def _mark(ax, image, detections, scale, marks):
         if not (np.isfinite(x[row]) and -0.5 <= x[row] < image.shape[1] and -0.5 <= y[row] < image.shape[0]):
             continue
         size = max(radius[row], smallest) if np.isfinite(radius[row]) else smallest
-        effects = _outlined(MARKS[kind], 3)
+        effects = outlined(MARKS[kind], 3)
         ax.add_patch(Circle((x[row], y[row]), size, fill=False, edgecolor=MARKS[kind], linewidth=1.4,
                             path_effects=effects))
-        ax.annotate(_text(marks[row]), (x[row] + 0.75 * size, y[row] + 0.75 * size), color=MARKS[kind], fontsize=8,
-                    fontweight="bold", path_effects=effects, clip_on=True)
+        ax.annotate(plain_text(marks[row]), (x[row] + 0.75 * size, y[row] + 0.75 * size), color=MARKS[kind],
+                    fontsize=8, fontweight="bold", path_effects=effects, clip_on=True)

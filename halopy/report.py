@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import importlib.metadata
-import io
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -16,7 +11,10 @@ import numpy as np
 from astropy import units as u
 
 from halopy.cutouts import write_atomically
-from halopy.io.candidates import fixed_text, p_value_text, printable, ranking, rows_of, texts, value_text
+from halopy.io.candidates import fixed_text, p_value_text, ranking, rows_of, texts, value_text
+from halopy.page import escaped as _e
+from halopy.page import html_page
+from halopy.page import picture as _picture
 
 __all__ = ["FLAGS", "write_page"]
 
@@ -27,16 +25,21 @@ FLAGS = {
     "blind": "found by searching the whole image for its score, and therefore without a p-value",
     "beam-from-survey": "the file gives no beam (or one that contradicts the survey); the survey's beam was used",
     "beam-from-text": "the beam stood in the header as text, not as a number",
+    "beam-outside-training": "the beam is wider or narrower than any in the classifier's training",
     "checksum-mismatch": "the file's own checksum does not match its content",
     "clipped": "faint pixels of the image are set to zero: its noise cannot be measured, S/N and flux are uncertain",
     "clipped-low": "the faintest pixels are set to zero; the noise was estimated from how many they are",
     "few-controls": "few control positions fit into the image: the smallest possible p-value is large",
     "frequency-from-survey": "the file's frequency contradicts the survey; the survey's was used",
+    "frequency-outside-training": "the frequency is higher or lower than any in the classifier's training",
     "no-controls": "no control position fits into the image: there is no p-value",
     "no-p-value": "the control positions are almost empty, as in a clipped image: there is no p-value",
     "not-verifiable": "the file's checksum could not be verified",
     "off-centre": "the emission was measured more than its e-folding radius (and a beam) away from the position",
     "partial": "part of the cutout holds no data",
+    "pixels-outside-training": "fewer pixels per beam than any in the classifier's training (or more, if it does not "
+    "resample)",
+    "survey-outside-training": "the classifier was trained on images of other surveys",
     "unit-assumed": "the file gives no unit; Jy/beam was assumed",
 }
 """What each flag means, in words."""
@@ -48,11 +51,14 @@ STATUS = {
 }
 """What each status other than ``ok`` means, in words."""
 
+PLACES = {"overview": "Overview", "candidates": "Candidates", "targets": "Targets", "unscored": "Without a result",
+          "legend": "How to read this page"}
+
 WORDS = {"strong": "strong", "possible": "possible", "weak": "no detection", "unscored": "not scored"}
 
 
-def write_page(path, detections, *, images, cutouts, residuals=None, title="Radio halo candidates", max_panels=200,
-               progress=None):
+def write_page(path, detections, *, images, cutouts, residuals=None, explanations=None, title="Radio halo candidates",
+               max_panels=200, progress=None):
     """Write one HTML page that shows every candidate.
 
     Parameters
@@ -63,9 +69,10 @@ def write_page(path, detections, *, images, cutouts, residuals=None, title="Radi
         ``n`` rows; ``detections.meta`` with short texts is shown as what was run.
     images : sequence of ClusterImage
         What was searched; the first twelve are drawn. `halopy.preprocess.shrink.shrink` keeps memory small.
-    cutouts, residuals : CutoutSet or sequence, optional
+    cutouts, residuals, explanations : CutoutSet or sequence, optional
         ``cutouts[i]`` is the cutout of row ``i``, as a CutoutSet of one row; a sequence may hold None.
-        Residuals are cutouts with the compact sources removed.
+        Residuals are cutouts with the compact sources removed, explanations maps in logits of what speaks for
+        a halo, see `halopy.plot.plot_target`.
     title : str, optional
         Heading of the page.
     max_panels : int, optional
@@ -87,9 +94,11 @@ def write_page(path, detections, *, images, cutouts, residuals=None, title="Radi
     drawn = scored[:max_panels]
     rank = {int(row): k + 1 for k, row in enumerate(order)}
     sections = [_overview(detections, rows, scored, rank, images), _table(rows, scored, rank, drawn)]
-    articles = []
+    articles, explained = [], False
     for row in progress(drawn) if progress is not None else drawn:
-        articles.append(_article(rows[row], rank[row], _one(cutouts, row), _one(residuals, row)))
+        pictures = [_one(given, row) for given in (cutouts, residuals, explanations)]
+        explained |= pictures[2] is not None
+        articles.append(_article(rows[row], rank[row], *pictures))
     if articles:
         said = ""
         if len(drawn) < len(scored):
@@ -97,32 +106,15 @@ def write_page(path, detections, *, images, cutouts, residuals=None, title="Radi
                     "the table above and the files hold all of them.</p>")
         sections.append(f'<section id="targets"><h2>Targets</h2>{said}{"".join(articles)}</section>')
     sections.append(_unscored(rows, missing))
-    sections.append(_legend(rows, images))
-    page = _page(title, "".join(sections))
+    sections.append(_legend(rows, images, explained))
+    page = html_page(title, "".join(sections), places=PLACES, footer="The numbers are in detections.ecsv, .vot and "
+                     ".fits, regions for DS9 in detections.reg.")
     write_atomically(path, lambda temporary: Path(temporary).write_text(page, encoding="utf-8"))
 
 
 def _one(cutouts, row):
     found = None if cutouts is None else cutouts[row]
     return found if found is not None and np.isfinite(found.data).any() else None
-
-
-def _e(text):
-    return html.escape(printable(text), quote=True)
-
-
-def _picture(figure, alt, *, dpi=96):
-    """Return an inline image; a palette of 256 colours makes it less than half the size."""
-    from PIL import Image
-
-    buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    picture = Image.open(buffer).convert("RGB")
-    width, height = picture.size
-    picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    picture.save(small, format="png", optimize=True)
-    data = base64.b64encode(small.getvalue()).decode("ascii")
-    return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{_e(alt)}">'
 
 
 def _overview(detections, rows, scored, rank, images):
@@ -239,7 +231,7 @@ def _offset(r):
     return f"{', '.join(sides)} of it"
 
 
-def _article(r, rank, cutout, residual):
+def _article(r, rank, cutout, residual, explanation):
     from astropy.coordinates import SkyCoord
 
     r_e = r["r_e"] * u.arcsec if np.isfinite(r["r_e"]) else None
@@ -249,7 +241,8 @@ def _article(r, rank, cutout, residual):
         from halopy.plot import plot_target
 
         centre = SkyCoord(r["centre_ra"], r["centre_dec"], unit="deg")
-        figure = plot_target(cutout, residual=residual, r_e=r_e, centre=centre, redshift=r["redshift"])
+        figure = plot_target(cutout, residual=residual, explanation=explanation, r_e=r_e, centre=centre,
+                             redshift=r["redshift"])
         alt = f"{r['name']}: {', '.join(ax.get_title() for ax in figure.axes if ax.get_title())}"
         picture = f"<figure>{_picture(figure, alt)}</figure>"
     where = SkyCoord(r["ra"], r["dec"], unit="deg")
@@ -308,39 +301,21 @@ def _unscored(rows, missing):
             f'<tbody>{"".join(lines)}</tbody></table></div></section>')
 
 
-def _legend(rows, images):
+def _legend(rows, images, explained):
     met = sorted({flag for r in rows for flag in r["flags"].split()} | {flag for i in images for flag in i.flags})
     flags = "".join(f"<dt><code>{_e(f)}</code></dt><dd>{_e(FLAGS.get(f, 'see the documentation'))}</dd>" for f in met)
+    speaks = ("<dt>speaks for a halo</dt><dd>What the classifier goes by: red raises the logit of its probability, "
+              "blue lowers it; grey it does not see. Lines: 3, 12, 48, … times the noise. This explains the number, "
+              "not the sky: what is red need not be a halo.</dd>") if explained else ""
     flags = f'<h3>Flags on this page</h3><dl class="facts">{flags}</dl>' if flags else ""
     return f"""<section id="legend"><h2>How to read this page</h2><dl class="facts">
 <dt>verdict</dt><dd>strong: p ≤ 0.01; possible: p ≤ 0.05; without a p-value: probability of at least 0.9 or 0.5. It is a
 sorting aid: look at the pictures before you believe it.</dd>
-<dt>pictures</dt><dd>Left: the image on an asinh scale. Middle: divided by the local noise, contours at 3, 6, 12, …
-times the noise, dashed at −3. Right: the image after the compact sources were removed. Dashed circle: 3 rₑ about the
+<dt>pictures</dt><dd>From the left: the image on an asinh scale; divided by the local noise, contours at 3, 6, 12, …
+times the noise, dashed at −3; the image after the compact sources were removed. Dashed circle: 3 rₑ about the
 place of the measurement. Hatched ellipse: the beam (full width at half maximum). Grey: no data. North is up, east to
-the left.</dd>
+the left.</dd>{speaks}
 <dt>flux density</dt><dd>Of the best-fitting exponential halo within 3 rₑ; the error holds the noise, the survey's flux
 scale and the removed compact sources.</dd>
 <dt>rₑ</dt><dd>e-folding radius of an exponential profile; kpc for the Planck 2018 cosmology.</dd></dl>{flags}
 </section>"""
-
-
-def _page(title, body):
-    style, script = ((files("halopy") / "data" / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Nothing may be loaded, even if a name slipped through the escaping: only this script, style and inline images.
-    policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-              "base-uri 'none'; form-action 'none'")
-    places = [(name, text) for name, text in (("overview", "Overview"), ("candidates", "Candidates"),
-              ("targets", "Targets"), ("unscored", "Without a result"), ("legend", "How to read this page"))
-              if f'<section id="{name}">' in body]
-    nav = " · ".join(f'<a href="#{name}">{text}</a>' for name, text in places)
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">
-<title>{_e(title)}</title><style>{style}</style></head>
-<body><header><h1>{_e(title)}</h1><nav aria-label="Sections">{nav}</nav></header><main>{body}</main>
-<footer>Written by halopy {_e(importlib.metadata.version("halopy-radio"))}. The numbers are in detections.ecsv, .vot and
-.fits, regions for DS9 in detections.reg.</footer><script>{script}</script></body></html>
-"""

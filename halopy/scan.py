@@ -11,7 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, vstack
 
 from halopy.errors import HaloInputError, HalopyWarning, NotFittedError, PluginError, UnknownModelError
-from halopy.io.candidates import printable
+from halopy.io.candidates import printable, ranking
 from halopy.io.detections import blank_detections
 from halopy.preprocess.project import SkyToPixel
 from halopy.preprocess.shrink import shrink
@@ -29,8 +29,8 @@ class Scan:
         One row per image and covered target, and one per target or image without a result.
     images : list of ClusterImage
         The images that could be read, averaged down for drawing.
-    cutouts, residuals : list
-        One entry per row: a CutoutSet of one row, or None.
+    cutouts, residuals, explanations : list
+        One entry per row: a CutoutSet of one row, or None. Explanations are what speaks for a halo, in logits.
     failures : list of str
         What went wrong, one line each.
     significance : list of ClusterImage
@@ -43,12 +43,13 @@ class Scan:
     residuals: list
     failures: list
     significance: list = dataclasses.field(default_factory=list)
+    explanations: list = dataclasses.field(default_factory=list)
 
     def __repr__(self):
         return f"<Scan of {len(self.images)} images, {len(self.detections)} rows, {len(self.failures)} failures>"
 
 
-def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
+def scan(paths, detector, *, read, targets=None, max_explanations=200, progress=None, rng=None):
     """Run a detector over many images.
 
     Each image is searched at the targets that lie inside it, with the same ``rng``: its results do
@@ -66,6 +67,9 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
         Called with a path, returns a ClusterImage; for example ``ClusterImage.read``.
     targets : `~astropy.table.QTable`, optional
         With ``name`` and ``position``; None: each image is searched blindly.
+    max_explanations : int, optional
+        The classifier is asked what speaks for a halo in so many of the best rows, default 200: those of
+        which `halopy.report.write_page` draws pictures.
     progress : callable, optional
         Called with an iterable and returning it, such as `tqdm.tqdm`.
     rng : int, optional
@@ -134,7 +138,9 @@ def scan(paths, detector, *, read, targets=None, progress=None, rng=None):
     detections = _stack(tables)
     if reasons:
         detections.meta["error"] = "; ".join(reasons)
-    return Scan(detections, images, [c for c, _ in pictures], [r for _, r in pictures], failures, maps)
+    cutouts = [c for c, _ in pictures]
+    explanations = _explanations(detector, detections, cutouts, max_explanations)
+    return Scan(detections, images, cutouts, [r for _, r in pictures], failures, maps, explanations)
 
 
 def one_line(error, path=None):
@@ -179,6 +185,23 @@ def _pictures(detector, image, table):
         warnings.warn(f"no pictures of {image.name}: {one_line(error)}", HalopyWarning, stacklevel=3)
         return [(None, None)] * len(table)
     return [(cutouts[i], None if residuals is None else residuals[i]) for i in range(len(table))]
+
+
+def _explanations(detector, detections, cutouts, most):
+    """Return what speaks for a halo in each cutout of the best rows; None elsewhere."""
+    found, failed = [None] * len(cutouts), []
+    if not hasattr(detector, "explanations"):
+        return found
+    scored = [row for row in ranking(detections) if detections["status"][row] == "ok" and cutouts[row] is not None]
+    for row in scored[:most]:
+        try:
+            found[row] = detector.explanations(cutouts[row])
+        except Exception as error:  # a plugin may raise anything; numbers and other pictures stand without it
+            failed.append(f"{printable(detections['name'][row])}: {one_line(error)}")
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        warnings.warn(f"no explanation of {failed[0]}{more}", HalopyWarning, stacklevel=3)
+    return found
 
 
 def _unused(name, names):

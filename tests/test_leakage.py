@@ -11,6 +11,7 @@ from evaluation import Copies, Mean, Nearest, some
 
 from halopy.classify.leakage import KINDS, audit_split, leakage_probe
 from halopy.errors import HaloInputError
+from halopy.preprocess.augment import Augmenter
 
 
 def _row(table, split, labels):
@@ -113,3 +114,41 @@ def test_an_audit_needs_to_know_the_sky():
     bare = some(4).replace(table=None)
     with pytest.raises(HaloInputError, match="needs a column 'group' or 'position'"):
         audit_split(some(4), bare)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turned_and_mirrored_copies_are_found(turns, mirrored):
+    train, test = _sky(("a", "1", 10, -30), ("b", "2", 20, -30)), _sky(("c", "3", 200, -30), seed=2)
+    image = train.data[1, :, ::-1] if mirrored else train.data[1]
+    table = audit_split(train, test.replace(data=np.rot90(image, turns)[None]))
+    assert list(zip(table["kind"], table["train"], table["test"], strict=True)) == [
+        ("turned-copy" if turns or mirrored else "same-pixels", "b", "c")]
+
+
+def test_augmented_copies_are_found_by_their_column():
+    train = _sky(("a", "1", 10, -30))
+    copies = _sky(("a", "x", 10, -30), seed=2)
+    assert audit_split(train, copies)["kind"].tolist() == ["same-name"]
+    copies.table["augmented_from"] = [7]
+    assert audit_split(train, copies)["kind"].tolist() == ["augmented-copy"]
+    assert audit_split(copies, train)["kind"].tolist() == ["augmented-copy"]
+    # A real augmentation, of cutouts whose groups were mixed up after it.
+    cutouts = some(4)
+    made = Augmenter(draw=2, size=2, orientations=4)(cutouts, rng=1)
+    made.table["group"] = [f"new {row}" for row in range(len(made))]
+    table = audit_split(made[::2], made[1::2], radius=1 * u.arcmin)
+    assert set(table["kind"]) == {"augmented-copy"} and set(table["train"]) == set(cutouts.table["name"])
+
+
+def test_one_name_at_two_places_is_two_targets():
+    assert len(audit_split(_sky(("a", "1", 10, -30)), _sky(("a", "2", 200, -30), seed=2))) == 0
+    for cutouts in (train := _sky(("a", "1", 10, -30)), test := _sky(("a", "2", 200, -30), seed=2)):
+        cutouts.table.remove_column("position")
+    assert audit_split(train, test)["kind"].tolist() == ["same-name"]
+
+
+def test_models_can_have_names():
+    cutouts = some(8)
+    table = audit_split(cutouts[:4], cutouts[5:], radius=1 * u.deg, models={"mine.safetensors": Nearest().fit(cutouts)})
+    assert set(table["train"]) == {"mine.safetensors"}

@@ -17,7 +17,8 @@ pytest.importorskip("matplotlib", reason="plots need matplotlib")
 
 from matplotlib.patches import Circle, Ellipse
 
-from halopy.plot import _bar_length, plot_cutout, plot_image, plot_target
+from halopy.plot import plot_cutout, plot_image, plot_target
+from halopy.plot_axes import bar_length
 from halopy.preprocess.cutout import CutoutMaker
 
 CENTRE = SkyCoord(3.58, -30.39, unit="deg")
@@ -146,15 +147,48 @@ def test_a_target_has_the_panels_that_can_be_drawn():
     assert titles(plot_target(unknown)) == ["image"]
 
 
+def test_what_speaks_for_a_halo_is_centred_on_zero():
+    cutouts = some_cutouts(1)
+    maps = np.zeros((1, 64, 64))
+    maps[0, 30, 30], maps[0, 10, 10], maps[0, :4] = 0.5, -2.4, np.nan
+    figure = plot_target(cutouts, explanation=cutouts.replace(data=maps, unit=""), r_e=90 * u.arcsec)
+    figure.canvas.draw()
+    ax = next(ax for ax in figure.axes if ax.get_title() == "speaks for a halo")
+    shown, = ax.images
+    low, high = shown.get_clim()
+    assert -low == high == pytest.approx(2.4)
+    # White is zero, red speaks for a halo, blue against it, grey is unknown.
+    white, red, blue, grey = (shown.to_rgba(np.ma.masked_invalid([value]))[0][:3] for value in (0, 2.4, -2.4, np.nan))
+    assert min(white) > 0.95 and red[0] > red[2] and blue[2] > blue[0] and np.ptp(grey) == 0
+    bar = next(bar for bar in figure.findobj(lambda part: getattr(part, "get_ylabel", str)() == "logit"))
+    assert [float(tick.get_text().replace("\u2212", "-")) for tick in bar.get_yticklabels()] == [-2, 0, 2]
+    assert bar.get_ylim() == (low, high)
+    assert [round(circle.radius, 6) for circle in circles(ax)] == [round(270 / 28, 6)]
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-300, np.nan])
+def test_explanations_that_say_nothing(value):
+    cutouts = some_cutouts(1, rms=np.nan * u.Jy / u.beam)
+    figure = plot_target(cutouts, explanation=cutouts.replace(data=np.full((1, 64, 64), value), unit=""))
+    figure.canvas.draw()
+    said = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert said == (["image"] if np.isnan(value) else ["image", "speaks for a halo"])
+
+
+def test_an_explanation_of_another_cutout():
+    with pytest.raises(HaloInputError, match="explanation must have the cutout's pixels, .*found .1, 32, 32"):
+        plot_target(some_cutouts(1), explanation=CutoutSet(np.zeros((1, 32, 32))))
+
+
 def test_the_scale_bar_is_physical_where_a_redshift_is_known():
     # 4.66 kpc per arcsec at z = 0.308 for H0 = 67.7, Om = 0.31 (the calculator of Wright 2006).
-    length, label = _bar_length(1800, 0.308)
+    length, label = bar_length(1800, 0.308)
     assert label == "2 Mpc"
     assert length == pytest.approx(2000 / 4.66, rel=0.03)
-    assert _bar_length(1800, None) == (300, "5\u2032")
-    assert _bar_length(1800, np.nan)[1] == "5\u2032"
-    assert _bar_length(36000, None)[1] == "2\u00b0"
-    assert _bar_length(60, None)[1] == "10\u2033"
+    assert bar_length(1800, None) == (300, "5\u2032")
+    assert bar_length(1800, np.nan)[1] == "5\u2032"
+    assert bar_length(36000, None)[1] == "2\u00b0"
+    assert bar_length(60, None)[1] == "10\u2033"
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, np.nan])

@@ -159,6 +159,20 @@ def test_pictures_are_limited_with_a_word(tmp_path):
     assert "<title>A &amp; B</title>" in text
 
 
+def test_explanations_are_drawn_and_explained(page, tmp_path):
+    image, table, cutouts = scene()
+    maps = cutouts.replace(data=np.full(cutouts.shape, 0.5), unit="")
+    path = tmp_path / "index.html"
+    write_page(path, table, images=[image], cutouts=cutouts, explanations=[maps[0], None, None])
+    reader = Reader(path.read_text())
+    said = {a["alt"].split(": ")[0]: a["alt"].split(": ")[-1] for a in reader.all("img")}
+    assert said["Abell 2744"] == "image, signal to noise, speaks for a halo"
+    assert said[NAMES[2]] == "image, signal to noise"
+    assert any("red raises the logit" in word for word in reader.words)
+    # Where there is none, nothing is said of it.
+    assert "speaks for a halo" not in page.read_text()
+
+
 def test_an_empty_search_is_a_page(tmp_path):
     image, table, _ = scene()
     write_page(tmp_path / "index.html", table[:0], images=[image], cutouts=None)

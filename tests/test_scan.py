@@ -134,6 +134,44 @@ def test_pictures_that_fail_do_not_lose_the_numbers():
     assert found.cutouts == [None] and list(found.detections["status"]) == ["ok"]
 
 
+class Explaining(FakeDetector):
+    asked = ()
+
+    def explanations(self, cutouts):
+        self.asked = (*self.asked, str(cutouts.table["name"][0]))
+        return cutouts.replace(data=2 * cutouts.data)
+
+
+def test_explanations_are_of_the_best_rows():
+    detector = Explaining()
+    found = scan(["a", "b"], detector, read=read, targets=targets())
+    assert [e is not None for e in found.explanations] == [True, True, True, False, False]
+    assert found.explanations[2].table["name"][0] == "only b" and found.explanations[2].data[0, 0, 0] == 2
+    few = Explaining()
+    found = scan(["a", "b"], few, read=read, targets=targets(), max_explanations=1)
+    assert [e is not None for e in found.explanations].count(True) == len(few.asked) == 1
+
+
+def test_a_detector_that_does_not_explain():
+    assert scan(["a"], FakeDetector(), read=read).explanations == [None]
+
+
+@pytest.mark.parametrize("error", [HaloInputError("no logit"), ZeroDivisionError("no logit")])
+def test_explanations_that_fail_do_not_lose_the_numbers_and_the_other_pictures(error):
+    class Failing(FakeDetector):
+        def explanations(self, cutouts):
+            if cutouts.table["name"][0] == "both":
+                raise error
+            return cutouts
+
+    with pytest.warns(HalopyWarning, match="no explanation of both: .*no logit .and 1 more.$") as told:
+        found = scan(["a", "b"], Failing(), read=read, targets=targets())
+    assert len(told) == 1
+    assert [e is not None for e in found.explanations] == [False, False, True, False, False]
+    assert [c is not None for c in found.cutouts] == [True, True, True, False, False]
+    assert list(found.detections["status"])[:3] == ["ok"] * 3
+
+
 def test_nothing_to_search():
     with pytest.raises(HaloInputError, match="at least one image"):
         scan([], FakeDetector(), read=read)

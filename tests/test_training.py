@@ -11,11 +11,13 @@ from astropy.table import QTable
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from halopy.classify import training
+from halopy.classify.base import Classifier
 from halopy.classify.checkpoint import Run
 from halopy.classify.cnn import ConvolutionalClassifier
 from halopy.classify.dense import DenseClassifier
-from halopy.classify.training import NetworkClassifier, validation_rows
+from halopy.classify.held_out import COLUMNS, validation_rows
+from halopy.classify.prevalence import Prevalence
+from halopy.classify.training import NetworkClassifier
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, NotFittedError
 
@@ -317,8 +319,8 @@ def test_a_loaded_model_has_its_history_and_temperature(tmp_path):
     model.save(tmp_path / "m.safetensors")
     loaded = ConvolutionalClassifier.load(tmp_path / "m.safetensors")
     assert loaded.temperature_ == 2.5
-    assert loaded.history.colnames == model.history.colnames == list(training.COLUMNS)
-    assert all(np.array_equal(loaded.history[c], model.history[c]) for c in training.COLUMNS)
+    assert loaded.history.colnames == model.history.colnames == list(COLUMNS)
+    assert all(np.array_equal(loaded.history[c], model.history[c]) for c in COLUMNS)
 
 
 # ------------------------------------------------------------------------------------------ what is refused
@@ -355,3 +357,138 @@ def test_no_label_is_no_example():
 def test_a_loss_that_bursts_is_said():
     with pytest.raises(HaloInputError, match="the loss must stay finite .*lower learning_rate"):
         ConvolutionalClassifier(**TINY | {"learning_rate": 1e30}).fit(blobs(), rng=1, progress=False)
+
+
+# ------------------------------------------------------------------------------------ continuing the training
+
+@pytest.fixture(scope="module")
+def trained():
+    return ConvolutionalClassifier(**TINY).fit(blobs(), rng=1, progress=False)
+
+
+def new_sky(n=40, **settings):
+    """Cutouts of groups that no other cutouts here are of."""
+    return blobs(n, groups=np.arange(n) % (n // 2) + 1000, rng=7, **settings)
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model._module.state_dict().items()}
+
+
+def test_finetuning_starts_from_the_weights_and_leaves_the_model_alone(trained, tmp_path):
+    before = saved(trained, tmp_path)
+    start = trained.finetune(new_sky(), max_images=0, progress=False, rng=1)
+    assert all(torch.equal(tensor, weights(trained)[name]) for name, tensor in weights(start).items())
+    assert start.history["epoch"].tolist() == [0]
+    tuned = trained.finetune(new_sky(), progress=False, rng=1)
+    assert saved(trained, tmp_path) == before
+    assert any(not torch.equal(tensor, weights(trained)[name]) for name, tensor in weights(tuned).items())
+    assert tuned.params == trained.params and tuned is not trained and type(tuned) is type(trained)
+    assert tuned.history["epoch"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_finetuned_model_has_seen_the_groups_of_both_trainings(trained):
+    tuned = trained.finetune(new_sky(), max_epochs=1, progress=False, rng=1)
+    assert set(trained.groups_) < set(tuned.groups_)
+    assert len(tuned.groups_) == len(trained.groups_) + 20
+
+
+def test_finetuning_repeats_and_is_saved(trained, tmp_path):
+    trained.temperature_ = 2.0
+    tuned, again, other = (trained.finetune(new_sky(), progress=False, rng=rng) for rng in (1, 1, 2))
+    trained.temperature_ = 1.0
+    assert saved(tuned, tmp_path) == saved(again, tmp_path) != saved(other, tmp_path)
+    # A temperature belongs to the weights that it was fitted to.
+    assert tuned.temperature_ == 1.0
+    loaded = ConvolutionalClassifier.load(tmp_path / "model.safetensors")
+    assert loaded.fitted_ and loaded.history["epoch"][0] == 0 and loaded.groups_ == other.groups_
+
+
+def test_finetuning_goes_in_steps_of_a_tenth(trained):
+    """The first step of Adam is of the length of the learning rate for every weight (Kingma & Ba 2015, section 2.1)."""
+    def longest(**settings):
+        tuned = trained.finetune(new_sky(), max_images=8, progress=False, rng=1, **settings)
+        return max(float((tensor - weights(trained)[name]).abs().max()) for name, tensor in weights(tuned).items())
+
+    trained.validation_fraction = 0
+    usual, long = longest(), longest(learning_rate=0.05)
+    trained.validation_fraction = 0.2
+    # The decay of the weights adds a hundredth of the learning rate for a weight of one.
+    assert usual == pytest.approx(TINY.get("learning_rate", 1e-3) / 10, rel=0.05)
+    assert long == pytest.approx(0.05, rel=0.05)
+
+
+def test_no_epoch_that_is_worse_than_the_start_is_kept(trained):
+    # Steps that burst what was learnt: the held-out groups tell.
+    tuned = trained.finetune(new_sky(), learning_rate=3.0, progress=False, rng=1)
+    loss = tuned.history["validation_loss"]
+    assert loss[0] < loss[1:].min()
+    assert all(torch.equal(tensor, weights(trained)[name]) for name, tensor in weights(tuned).items())
+
+
+def test_new_groups_are_held_out_where_there_are_any():
+    groups = np.repeat(np.arange(40), 2)
+    targets = (groups % 2).astype(np.float32)
+    for new in (groups >= 30, groups >= 0):
+        held_out = validation_rows(targets, groups, 0.2, np.random.default_rng(1), new)
+        assert held_out.any() and set(held_out[~new].tolist()) <= {False}
+    # Where all are known, they are better than none.
+    assert validation_rows(targets, groups, 0.2, np.random.default_rng(1), groups < 0).any()
+
+
+@pytest.mark.parametrize(("model", "cutouts", "error", "text"), [
+    (ConvolutionalClassifier(**TINY), blobs(), NotFittedError, "must be trained"),
+    (None, "cutouts", HaloInputError, "takes a CutoutSet"),
+    (None, CutoutSet(np.ones((2, 16, 16))), HaloInputError, "training needs a column 'label'"),
+])
+def test_what_cannot_be_finetuned(trained, model, cutouts, error, text):
+    with pytest.raises(error, match=text):
+        (model or trained).finetune(cutouts, progress=False)
+
+
+# ------------------------------------------------------------------------------------------ trained, or not
+
+class Threshold(Classifier):
+    """Training leaves it without any array."""
+
+    def __init__(self, *, level=0.0):
+        self.level = level
+
+    def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
+        pass
+
+    def _predict_proba(self, cutouts):
+        return np.where(cutouts.data.mean(axis=(1, 2)) > self.level, 0.9, 0.1)
+
+
+@pytest.mark.parametrize("kind", [Threshold, Prevalence, ConvolutionalClassifier])
+def test_a_file_says_whether_a_model_was_trained(kind, tmp_path):
+    settings = TINY if kind is ConvolutionalClassifier else {}
+    kind(**settings).save(tmp_path / "new.safetensors")
+    new = kind.load(tmp_path / "new.safetensors")
+    assert not new.fitted_
+    with pytest.raises(NotFittedError, match="must be trained"):
+        new.predict_proba(blobs())
+    kind(**settings).fit(blobs(), rng=1, progress=False).save(tmp_path / "trained.safetensors")
+    assert kind.load(tmp_path / "trained.safetensors").predict_proba(blobs()).shape == (40,)
+
+
+@pytest.mark.parametrize("kind", [Threshold, Prevalence])
+def test_older_files_do_not_say_it(kind, tmp_path):
+    def older(arrays, metadata):
+        tree = json.loads(metadata["halopy"])
+        assert tree["step"].pop("fitted") in (True, False)
+        metadata["halopy"] = json.dumps(tree)
+
+    for model, fitted in ((kind(), False), (kind().fit(blobs(), rng=1), True)):
+        model.save(tmp_path / "m.safetensors", overwrite=True)
+        edited(tmp_path / "m.safetensors", tmp_path / "m.safetensors", older)
+        assert kind.load(tmp_path / "m.safetensors").fitted_ is fitted
+
+
+def test_a_trained_network_without_weights_is_refused(tmp_path):
+    ConvolutionalClassifier(**TINY).save(tmp_path / "new.safetensors")
+    path = edited(tmp_path / "new.safetensors", tmp_path / "odd.safetensors",
+                  lambda a, m: m.update(halopy=m["halopy"].replace('"fitted": false', '"fitted": true')))
+    with pytest.raises(HaloInputError, match="a trained network has weights"):
+        ConvolutionalClassifier.load(path)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from halopy.classify.domain import outside, training_range
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, NotFittedError
 from halopy.model import Model, group_hashes
@@ -28,6 +29,9 @@ class Classifier(Model, ABC):
     """Whether ``fit`` is needed before ``predict_proba``."""
 
     fitted_ = False
+
+    trained_on_: dict[str, tuple[float, float]] = {}
+    """Ranges of what this model has been trained on, see `halopy.classify.domain.training_range`."""
 
     def fit(self, cutouts, *, rng=None, progress=None, max_seconds=None, max_images=None, checkpoint=None):
         """Train on labelled, grouped cutouts.
@@ -53,16 +57,11 @@ class Classifier(Model, ABC):
         rng = np.random.default_rng(rng)
         if not self.trainable:
             return self
-        _check(cutouts)
-        for name in ("label", "group"):
-            if name not in cutouts.table.colnames:
-                raise HaloInputError(
-                    f"training needs a column {name!r}: cutouts of one piece of sky in training and test make any "
-                    "model look better than it is" if name == "group" else "training needs a column 'label'",
-                    found=cutouts.table.colnames)
+        check_training(cutouts)
         self._fit(cutouts, rng=rng, progress=progress, max_seconds=max_seconds, max_images=max_images,
                   checkpoint=checkpoint)
         self.groups_ = tuple(sorted(set(self.groups_) | set(group_hashes(cutouts.table["group"]))))
+        self.trained_on_ = training_range(cutouts.table)
         self.fitted_ = True
         return self
 
@@ -79,9 +78,7 @@ class Classifier(Model, ABC):
         `~numpy.ndarray`
             ``(n,)`` float64 in [0, 1]; NaN where a cutout holds nothing that can be scored.
         """
-        _check(cutouts)
-        if self.trainable and not self.fitted_:
-            raise NotFittedError(f"{type(self).__name__} must be trained with fit() or loaded before it predicts")
+        self._check_use(cutouts)
         if len(cutouts) == 0:
             return np.zeros(0)
         probability = np.asarray(self._predict_proba(cutouts), dtype=float)
@@ -94,6 +91,47 @@ class Classifier(Model, ABC):
                              f"got {finite.min():g} to {finite.max():g}")
         return probability
 
+    def flags(self, cutouts):
+        """Say of each cutout in what it lies outside the range that the model is good for.
+
+        Parameters
+        ----------
+        cutouts : CutoutSet
+            ``n`` cutouts.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            ``(n,)`` of str, words separated by spaces; empty where nothing is to be said. A trained model compares
+            beam, frequency and pixels per beam with those of its training, see
+            `halopy.classify.domain.outside`; another model says nothing unless it writes ``_flags``.
+
+        Examples
+        --------
+        >>> from halopy import classifiers
+        >>> from halopy.testing import simulated_cutouts
+        >>> cutouts = simulated_cutouts(12)
+        >>> model = classifiers.create("features-lr").fit(cutouts)
+        >>> cutouts.table["frequency"][0] *= 7
+        >>> model.flags(cutouts[:2]).tolist()
+        ['frequency-outside-training', '']
+        """
+        self._check_use(cutouts)
+        flags = np.asarray(self._flags(cutouts))
+        if flags.shape != (len(cutouts),) or (flags.size and flags.dtype.kind != "U"):
+            raise ValueError(f"{type(self).__name__}._flags must return {len(cutouts)} str, "
+                             f"got {flags.dtype} of shape {flags.shape}")
+        return flags.astype(str)
+
+    def _flags(self, cutouts):
+        # A model with the setting pixels_per_beam=None sees the cutouts' own grid.
+        return outside(self.trained_on_, cutouts.table, own_grid=getattr(self, "pixels_per_beam", 0) is None)
+
+    def _check_use(self, cutouts):
+        _check(cutouts)
+        if self.trainable and not self.fitted_:
+            raise NotFittedError(f"{type(self).__name__} must be trained with fit() or loaded before it predicts")
+
     def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
         raise NotImplementedError(f"{type(self).__name__} is trainable and must define _fit")
 
@@ -103,7 +141,19 @@ class Classifier(Model, ABC):
 
     def _set_state(self, state):
         super()._set_state(state)
-        self.fitted_ = True
+        # A file says itself whether the model was trained: see `halopy.model.decode`.
+        self.fitted_ = self.fitted_ or bool(state)
+
+
+def check_training(cutouts):
+    """Raise an error for what is no CutoutSet with the columns ``label`` and ``group``."""
+    _check(cutouts)
+    for name in ("label", "group"):
+        if name not in cutouts.table.colnames:
+            raise HaloInputError(
+                f"training needs a column {name!r}: cutouts of one piece of sky in training and test make any "
+                "model look better than it is" if name == "group" else "training needs a column 'label'",
+                found=cutouts.table.colnames)
 
 
 def _check(cutouts):

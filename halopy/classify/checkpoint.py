@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialised
 from torch import nn
 
-from halopy.cutouts import write_atomically
+from halopy.cutouts import remove_unfinished, write_atomically
 from halopy.errors import HaloInputError
 
 __all__ = ["Run", "read_checkpoint", "tensors_from", "write_checkpoint"]
@@ -30,7 +30,7 @@ class Run:
     Parameters
     ----------
     network : `torch.nn.Module`
-        Turns images into logits.
+        Turns images into logits, ``(n,)``, or ``(n, members)`` where several are trained at once.
     learning_rate, weight_decay : float
         Of AdamW.
 
@@ -49,10 +49,12 @@ class Run:
         self.epoch = self.images = self.stale = self.steps = 0
 
     def step(self, images, targets, weight):
-        """Take one step down the gradient; returns the logits."""
+        """Take one step down the gradient; returns the logits, of several members their mean."""
         self.network.train()
         logits = self.network(images)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, weight=weight[targets.long()])
+        members = logits.reshape(len(targets), -1)
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            members, targets[:, None].expand_as(members), weight=weight[targets.long()][:, None])
         names, parameters = zip(*self.network.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, parameters)
         self.steps += 1
@@ -66,7 +68,7 @@ class Run:
                 scale = (square / (1 - DECAY[1] ** self.steps)).sqrt() + EPSILON
                 parameter.mul_(1 - self.learning_rate * self.weight_decay)
                 parameter.sub_(self.learning_rate / (1 - DECAY[0] ** self.steps) * mean / scale)
-        return logits.detach()
+        return members.detach().mean(dim=1)
 
     def end_epoch(self, row, images):
         """Count an epoch, and keep its weights if it is the best; without held-out groups the last is."""
@@ -90,11 +92,14 @@ def write_checkpoint(path, run, token):
     if device.type == "cuda":
         arrays["random.device"] = torch.cuda.get_rng_state(device).numpy()
     text = json.dumps({"schema": SCHEMA, "token": token} | {name: getattr(run, name) for name in COUNTS})
-    write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata={"halopy-checkpoint": text}))
+    content = serialised(arrays, metadata={"halopy-checkpoint": text})
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 
 def read_checkpoint(path, run, token):
     """Bring a run to where a file left it; without a file it stays at its start.
+
+    What a killed process had not finished writing is removed.
 
     Raises
     ------
@@ -102,19 +107,20 @@ def read_checkpoint(path, run, token):
         The file is broken, or of a run with other settings, cutouts or rng.
     """
     path = Path(path)
+    remove_unfinished(path)
     if not path.exists():
         return
     try:
         with safe_open(path, framework="numpy") as stream:
             text = (stream.metadata() or {}).get("halopy-checkpoint")
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # numpy has no bfloat16
         raise HaloInputError(f"not a readable checkpoint: {error}", path=path,
                              hint="delete it to start again") from error
     try:
         header = json.loads(text or "")
         schema, found, counts = header["schema"], header["token"], {name: int(header[name]) for name in COUNTS}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HaloInputError("this safetensors file is no checkpoint of halopy", path=path,
                              hint="checkpoint= is for a run; Model.load reads a trained model") from error
     if schema != SCHEMA:

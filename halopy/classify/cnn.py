@@ -6,7 +6,7 @@ from torch import nn
 
 from halopy.classify.training import NetworkClassifier
 
-__all__ = ["ConvolutionalClassifier"]
+__all__ = ["ConvolutionalClassifier", "ConvolutionalNetwork"]
 
 
 class ConvolutionalClassifier(NetworkClassifier):
@@ -34,10 +34,11 @@ class ConvolutionalClassifier(NetworkClassifier):
     default_width = 16
 
     def _network(self):
-        return _Network(self.width or self.default_width, self.size, self.dropout)
+        return ConvolutionalNetwork(self.width or self.default_width, self.size, self.dropout)
 
 
-class _Network(nn.Module):
+class ConvolutionalNetwork(nn.Module):
+    """The network of `ConvolutionalClassifier`, for images of ``size`` pixels: ``(n, 1, size, size)`` to ``(n,)``."""
 
     def __init__(self, width, size, dropout):
         super().__init__()

@@ -10,7 +10,7 @@ from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.preprocess.subtract import find_compact
 
-__all__ = ["beam_width", "cutout_features", "noise_level"]
+__all__ = ["beam_width", "compact_light", "cutout_features", "described", "middle", "noise_level"]
 
 LADDER = (1.0, 2.0, 3.0, 5.0, 10.0, 30.0)
 """Thresholds of the Minkowski functionals, in units of the noise."""
@@ -91,18 +91,15 @@ def cutout_features(cutouts, *, compact=True, matched_filter=False):
         raise HaloInputError("features are measured on a CutoutSet", found=type(cutouts).__name__,
                              hint="CutoutSet(array, table)")
     width, noise = beam_width(cutouts), noise_level(cutouts)
-    distance = _distance(cutouts.data.shape[1:])
     images = [("", cutouts.data)]
     if compact:
         residual, sources = find_compact(cutouts)
         images.append(("residual_", residual))
     columns = {}
     for prefix, data in images:
-        chunks = [slice(start, start + CHUNK) for start in range(0, max(len(data), 1), CHUNK)]
-        parts = [_measure(data[c], noise[c], width[c], distance, whole=not prefix) for c in chunks]
-        columns |= {prefix + name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns |= {prefix + name: values for name, values in described(data, noise, width, whole=not prefix).items()}
     if compact:
-        columns["compact"] = np.arcsinh(_compact_light(sources, cutouts.data.shape[1:], width, noise))
+        columns["compact"] = compact_light(sources, cutouts.data.shape[1:], width, noise)
     if matched_filter:
         from halopy.classify.matched_filter import MatchedFilter
 
@@ -160,11 +157,37 @@ def _distance(shape):
     return np.sqrt(y[:, None] ** 2 + x[None] ** 2)
 
 
-def _measure(data, noise, width, distance, *, whole):
-    """Return the features of one image of each cutout, ``(n,)`` each, by name; of the whole image all."""
+def described(data, noise, width, *, level=None, whole=False):
+    """Return the features of images, ``(n,)`` each, by name.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        ``(n, ny, nx)``.
+    noise, width : `~numpy.ndarray`
+        ``(n,)``: the noise in the unit of the pixels, the beam in pixels.
+    level : `~numpy.ndarray`, optional
+        ``(n,)``, what brightness counts from; default: the median of each image.
+    whole : bool, optional
+        Whether the Minkowski functionals are among them, default False.
+    """
+    distance = _distance(data.shape[1:])
+    chunks = [slice(start, start + CHUNK) for start in range(0, max(len(data), 1), CHUNK)]
+    parts = [_measure(data[c], noise[c], width[c], distance, None if level is None else level[c], whole)
+             for c in chunks]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def middle(data):
+    """Return the median of the known pixels of each image, ``(n,)``; 0 where there are none."""
+    flat = _rows(np.where(np.isfinite(data), data, np.nan))
+    return np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0.0 for row in flat])
+
+
+def _measure(data, noise, width, distance, level, whole):
     valid = np.isfinite(data)
     flat = _rows(np.where(valid, data, np.nan))
-    level = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0.0 for row in flat])
+    level = middle(data) if level is None else level
     # Where all pixels are alike there is no noise to be found, and nothing that it could be compared with.
     scale = np.where(np.isfinite(noise), noise, 1.0)
     snr = (np.where(valid, data, level[:, None, None]) - level[:, None, None]) / scale[:, None, None]
@@ -273,12 +296,12 @@ def _moments(light, total, width):
     return np.sqrt(trace) / width, np.where(extended, np.minimum(ellipticity, 1), 0)
 
 
-def _compact_light(sources, shape, width, noise):
-    """Summed S/N of the compact sources within the central beams, ``(n,)``."""
+def compact_light(sources, shape, width, noise):
+    """Return asinh of the summed S/N of the compact sources (`find_compact`) within the central beams, ``(n,)``."""
     number = sources[:, 0].astype(int)
     offset = np.hypot(sources[:, 1] - (shape[1] - 1) / 2, sources[:, 2] - (shape[0] - 1) / 2)
     peak = np.where(offset <= CENTRE * width[number], sources[:, 3], 0)
-    return np.bincount(number, peak, minlength=len(width)) / np.where(np.isfinite(noise), noise, 1)
+    return np.arcsinh(np.bincount(number, peak, minlength=len(width)) / np.where(np.isfinite(noise), noise, 1))
 
 
 def _rows(data):

@@ -6,6 +6,7 @@ scikit-learn and scipy are imported inside the functions that need them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 from astropy import units as u
@@ -23,7 +24,10 @@ SPLITS = ("group", "image", "augmented")
 
 KINDS = {
     "same-pixels": "one image is on both sides: leave one of them out",
+    "turned-copy": "one image is on both sides, turned or mirrored: split first, then augment",
+    "augmented-copy": "images made from one target by augmentation are on both sides: split first, then augment",
     "two-names": "one target under two names: give both one group",
+    "same-name": "one target is on both sides: give all its cutouts one group",
     "same-group": "a group is on both sides: split by group",
     "shared-sky": "the two show the same sky: make groups of the positions, with halopy.io.catalog.sky_groups",
     "model-saw-test": "a model or generator was trained on a group of the test set: train it on the training set alone",
@@ -116,14 +120,15 @@ def audit_split(train, test, *, radius=1.5 * u.deg, same=1 * u.arcmin, models=()
         Up to this angle two cutouts share sky, default 1.5°; as of `halopy.io.catalog.sky_groups`.
     same : `~astropy.units.Quantity`, optional
         Up to this angle two positions are one target, default 1′.
-    models : sequence, optional
-        Models and generators in use; what they were made with counts, too.
+    models : sequence or mapping of str, optional
+        Models and generators in use, or these by name; what they were made with counts, too.
 
     Returns
     -------
     `~astropy.table.QTable`
         A row a pair of names, of each only the gravest finding: ``kind`` (see `KINDS`), ``train``, ``test`` (names),
-        ``separation``, ``meaning``. Empty where nothing was found.
+        ``separation``, ``meaning``. Empty where nothing was found. For a model ``train`` is its name, or class,
+        and ``test`` a group.
 
     Raises
     ------
@@ -147,8 +152,8 @@ def audit_split(train, test, *, radius=1.5 * u.deg, same=1 * u.arcmin, models=()
                                  found=cutouts.table.colnames)
     names = [_names(cutouts) for cutouts in (train, test)]
     pairs = []
-    for kind, i, j, separation in (*_pixels(train, test), *_positions(train, test, names, radius, same),
-                                   *_groups(train, test)):
+    for kind, i, j, separation in (*_pixels(train, test), *_same_names(train, test, names, radius, same),
+                                   *_positions(train, test, names, radius, same), *_groups(train, test)):
         pairs.append((kind, names[0][i], names[1][j], separation))
     order = list(KINDS)
     pairs.sort(key=lambda pair: (order.index(pair[0]), pair[3] if np.isfinite(pair[3]) else np.inf))
@@ -158,9 +163,10 @@ def audit_split(train, test, *, radius=1.5 * u.deg, same=1 * u.arcmin, models=()
     rows = list(first.values())
     if "group" in test.table.colnames:
         groups = np.asarray(test.table["group"]).astype(str)
-        for model in models:
+        named = models.items() if isinstance(models, Mapping) else [(type(model).__name__, model) for model in models]
+        for name, model in named:
             seen = seen_groups(model)
-            rows += [("model-saw-test", type(model).__name__, str(group), np.nan) for group in np.unique(groups)
+            rows += [("model-saw-test", name, str(group), np.nan) for group in np.unique(groups)
                      if seen and group_hashes([group])[0] in seen]
         rows += [("generated-in-test", "", str(name), np.nan) for name in np.unique(names[1][groups == "generated"])]
     rows.sort(key=lambda row: order.index(row[0]))
@@ -208,14 +214,58 @@ def _names(cutouts):
 
 
 def _pixels(train, test):
-    known = {}
+    known, turned = {}, {}
     for row, image in enumerate(train.data):
-        if np.isfinite(image).any() and np.nanmin(image) < np.nanmax(image):
-            known.setdefault(hashlib.sha256(image.tobytes()).digest(), row)
+        if _has_signal(image):
+            known.setdefault(_digest(image), row)
+            turned.setdefault(_digest_of_views(image), row)
     for row, image in enumerate(test.data):
-        same = known.get(hashlib.sha256(image.tobytes()).digest())
-        if same is not None:
+        if not _has_signal(image):
+            continue
+        if (same := known.get(_digest(image))) is not None:
             yield "same-pixels", same, row, np.nan
+        if (same := turned.get(_digest_of_views(image))) is not None:
+            yield "turned-copy", same, row, np.nan
+
+
+def _has_signal(image):
+    return np.isfinite(image).any() and np.nanmin(image) < np.nanmax(image)
+
+
+def _digest(image):
+    # 0 and -0 are one number.
+    return hashlib.sha256(str(image.shape).encode() + (image + 0.0).tobytes()).digest()
+
+
+def _digest_of_views(image):
+    """Return what is the same for an image however it is turned by right angles and mirrored."""
+    return min(_digest(np.rot90(view, turns)) for view in (image, image[:, ::-1]) for turns in range(4))
+
+
+def _same_names(train, test, names, radius, same):
+    """Yield names that both sides have, unless their positions say that they are two targets."""
+    if any("name" not in cutouts.table.colnames for cutouts in (train, test)):
+        return
+    made = [_augmented(cutouts) for cutouts in (train, test)]
+    positions = [SkyCoord(cutouts.table["position"]) if "position" in cutouts.table.colnames else None
+                 for cutouts in (train, test)]
+    for name in np.intersect1d(*names):
+        if not name.strip() or name == "nan":
+            continue
+        i, j = (np.flatnonzero(own == name) for own in names)
+        angle = np.nan * u.arcmin
+        if None not in positions:
+            angle = positions[0][i[0]].separation(positions[1][j[0]])
+            if angle > max(radius, same):
+                continue
+        copy = made[0][i].any() or made[1][j].any()
+        yield "augmented-copy" if copy else "same-name", i[0], j[0], angle.to_value(u.arcmin)
+
+
+def _augmented(cutouts):
+    if "augmented_from" not in cutouts.table.colnames:
+        return np.zeros(len(cutouts), dtype=bool)
+    return ~np.broadcast_to(getattr(cutouts.table["augmented_from"], "mask", False), len(cutouts))
 
 
 def _positions(train, test, names, radius, same):

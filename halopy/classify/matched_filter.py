@@ -94,10 +94,28 @@ class MatchedFilter(Classifier):
 
     def statistic(self, cutouts):
         """Return the best S/N of each cutout, ``(n,)``; NaN where nothing can be scored."""
-        result = np.full(len(cutouts), np.nan)
-        for _, rows, _, snr, *_ in self._search(cutouts):
-            result[rows] = snr
-        return result
+        return np.asarray(self.locate(cutouts)["snr"])
+
+    def locate(self, cutouts, *, compact=None):
+        """Return the best halo of each cutout as the search finds it, on its grid of sizes and centres.
+
+        Parameters
+        ----------
+        cutouts, compact
+            As of `measure`, which goes on from here.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            ``n`` rows: ``snr`` (the statistic; NaN where nothing can be scored), ``radius`` (e-folding, in beams),
+            ``offset_x`` and ``offset_y`` (pixels).
+        """
+        result = {name: np.full(len(cutouts), np.nan) for name in ("snr", "radius", "offset_x", "offset_y")}
+        for bank, rows, _, snr, best, _ in self._search(cutouts, compact):
+            for name, values in (("snr", snr), ("radius", bank.radii[bank.which[best]]), ("offset_x", bank.dx[best]),
+                                 ("offset_y", bank.dy[best])):
+                result[name][rows] = np.where(np.isfinite(snr), values, np.nan)
+        return QTable(result)
 
     def residual(self, cutouts):
         """Return the cutouts without their compact sources, as `measure` sees them."""
@@ -108,7 +126,7 @@ class MatchedFilter(Classifier):
         self._check()
         return significance(image, self)
 
-    def measure(self, cutouts):
+    def measure(self, cutouts, *, compact=None):
         """Measure the best halo in each cutout.
 
         Parameters
@@ -116,6 +134,9 @@ class MatchedFilter(Classifier):
         cutouts : CutoutSet
             ``n`` cutouts with the columns of `~halopy.CutoutMaker`. Where ``rms`` is missing or
             not finite, it is taken from the residual.
+        compact : tuple, optional
+            What `halopy.preprocess.subtract.find_compact` returned for these cutouts and this
+            ``threshold``, where it is known already.
 
         Returns
         -------
@@ -127,7 +148,7 @@ class MatchedFilter(Classifier):
             3 r_e, or one beam if that is more).
         """
         result = {name: np.full(len(cutouts), np.nan) for name in RESULTS}
-        for bank, rows, fit, snr, best, sources in self._search(cutouts):
+        for bank, rows, fit, snr, best, sources in self._search(cutouts, compact):
             result["snr"][rows] = snr
             for name, values in bank.measure(fit, best, sources, self.leftover).items():
                 result[name][rows] = values
@@ -135,10 +156,10 @@ class MatchedFilter(Classifier):
         units = {name: flux_unit for name in RESULTS if "flux" in name} | {"r_e": u.arcsec}
         return QTable({name: values * units[name] if name in units else values for name, values in result.items()})
 
-    def _search(self, cutouts):
+    def _search(self, cutouts, compact=None):
         """Yield the best halos of the cutouts that share a beam."""
         self._check()
-        residual, sources = find_compact(cutouts, threshold=self.threshold)
+        residual, sources = find_compact(cutouts, threshold=self.threshold) if compact is None else compact
         rms = np.full(len(cutouts), np.nan)
         if "rms" in cutouts.table.colnames:
             if not u.Quantity(cutouts.table["rms"]).unit.is_equivalent(cutouts.unit):

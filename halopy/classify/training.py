@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import time
 from abc import abstractmethod
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import torch
-from astropy.table import QTable
 from torch import nn
 
-from halopy.classify.base import Classifier
+from halopy.classify.base import Classifier, check_training
 from halopy.classify.checkpoint import Run, read_checkpoint, tensors_from, write_checkpoint
+from halopy.classify.domain import training_range
 from halopy.classify.explain import occlusion
 from halopy.classify.gradcam import grad_cam
+from halopy.classify.held_out import class_weights, history_table, loss_and_accuracy, unseen, validation_rows
 from halopy.classify.inputs import cutout_grid, has_signal, model_input
 from halopy.classify.logistic import training_labels
+from halopy.classify.network_settings import check_settings
+from halopy.classify.threads import one_thread
 from halopy.classify.views import augmented, dihedral
 from halopy.errors import HaloInputError
 from halopy.labels import GRADES
+from halopy.model import group_hashes
 
 __all__ = ["NetworkClassifier"]
 
@@ -31,7 +35,6 @@ logger = logging.getLogger(__name__)
 # Logits beyond this are compressed, so that double precision still tells their probabilities apart.
 LINEAR = 8.0
 CHUNK = 64
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 class NetworkClassifier(Classifier):
@@ -98,6 +101,8 @@ class NetworkClassifier(Classifier):
     default_width = 16
     history = None
     temperature_ = 1.0
+    _augmented, _view = staticmethod(augmented), staticmethod(dihedral)
+    _convolutional_part = "features"
 
     def __init__(self, *, size=64, pixels_per_beam=3.0, width=None, dropout=0.1, grades=GRADES, views=8, max_epochs=60,
                  batch_size=32, learning_rate=1e-3, weight_decay=0.01, patience=10, validation_fraction=0.2,
@@ -148,7 +153,7 @@ class NetworkClassifier(Classifier):
         arXiv:2011.08891; Zeiler & Fergus 2014, arXiv:1311.2901 (occlusion).
         """
         self.predict_proba(cutouts[:0])
-        convolutional = hasattr(self._module, "features")
+        convolutional = hasattr(self._module, self._convolutional_part)
         if method is None:
             method = "grad-cam" if convolutional else "occlusion"
         if method == "occlusion":
@@ -159,9 +164,8 @@ class NetworkClassifier(Classifier):
             raise HaloInputError("Grad-CAM needs a network with convolutions", found=type(self).__name__,
                                  hint="method='occlusion'")
         inputs = self._inputs(cutouts)
-        with _one_thread():
-            maps = [grad_cam(self._module, self._tensor(inputs[i:i + CHUNK]), self.views)
-                    for i in range(0, len(inputs), CHUNK)]
+        with one_thread():
+            maps = [self._maps(inputs[i:i + CHUNK]) for i in range(0, len(inputs), CHUNK)]
         maps = np.concatenate([np.zeros((0, self.size, self.size)), *maps])
         maps[~has_signal(inputs)] = np.nan
         return cutouts.replace(data=cutout_grid(maps, cutouts, pixels_per_beam=self.pixels_per_beam), unit="")
@@ -188,31 +192,96 @@ class NetworkClassifier(Classifier):
     def _predict_proba(self, cutouts):
         return self.probability(self.logit(cutouts))
 
-    def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
+    def finetune(self, cutouts, *, learning_rate=None, max_epochs=None, progress=None, max_seconds=None,
+                 max_images=None, rng=None):
+        """Continue the training on new labelled cutouts, from the weights that this model has.
+
+        Groups of the new cutouts are held out as in `fit`, of those that the model has not seen where there are any,
+        and the weights of the best epoch are kept: those of the start, if no epoch is better.
+
+        Parameters
+        ----------
+        cutouts : CutoutSet
+            With columns ``label`` and ``group``.
+        learning_rate : float, optional
+            Default a tenth of the setting ``learning_rate``, so that a few new cutouts do not undo what was learnt
+            from many. That is a custom, not the best value for your cutouts: the history tells.
+        max_epochs : int, optional
+            Default the setting ``max_epochs``.
+        progress, max_seconds, max_images, rng : optional
+            As of `fit`.
+
+        Returns
+        -------
+        NetworkClassifier
+            A new model; this one stays as it is. It has the settings of this one and the groups of both trainings.
+            Its ``history`` is that of this training alone, with the weights at the start as epoch 0; its
+            ``temperature_`` is 1, for one that was fitted to the old weights says nothing of the new ones.
+
+        Raises
+        ------
+        NotFittedError
+            This model has not been trained.
+        HaloInputError
+            As of `fit`.
+        """
+        rng = np.random.default_rng(rng)
+        check_training(cutouts)
+        self.predict_proba(cutouts[:0])
+        tuned = copy.deepcopy(self)
+        tuned.learning_rate = self.learning_rate / 10 if learning_rate is None else learning_rate
+        tuned.max_epochs = self.max_epochs if max_epochs is None else max_epochs
+        tuned._fit(cutouts, rng=rng, progress=progress, max_seconds=max_seconds, max_images=max_images,
+                   checkpoint=None, start=self)
+        tuned.learning_rate, tuned.max_epochs = self.learning_rate, self.max_epochs
+        tuned.groups_ = tuple(sorted(set(self.groups_) | set(group_hashes(cutouts.table["group"]))))
+        tuned.trained_on_ = training_range(cutouts.table, self.trained_on_)
+        return tuned
+
+    def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint, start=None):
         self._check()
         seed = int(rng.integers(2**63))
         inputs, targets, groups = self._examples(cutouts)
-        held_out = validation_rows(targets, groups, self.validation_fraction, np.random.default_rng(seed))
+        new = None if start is None else unseen(groups, start.groups_)
+        held_out = validation_rows(targets, groups, self.validation_fraction, np.random.default_rng(seed), new)
         devices = [] if torch.device(self.device).type == "cpu" else [torch.device(self.device)]
-        with torch.random.fork_rng(devices=devices), _one_thread():
+        with torch.random.fork_rng(devices=devices), one_thread():
             torch.manual_seed(seed)
             run = Run(self._build(), self.learning_rate, self.weight_decay)
+            if start is not None:
+                run.network.load_state_dict(start._module.state_dict())
+                run.best = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
             token = self._token(seed, inputs, targets, groups)
             if checkpoint is not None:
                 read_checkpoint(checkpoint, run, token)
             save = None if checkpoint is None else partial(write_checkpoint, checkpoint, run, token)
             self._train(run, self._tensor(inputs), torch.as_tensor(targets, device=self.device), held_out, progress,
-                        max_seconds, max_images, save)
+                        max_seconds, max_images, save, from_start=start is not None)
         run.network.load_state_dict(run.best)
         self._module = run.network.eval()
         self._rows, self.temperature_ = np.array(run.rows, dtype=float), 1.0
-        self.history = _history(self._rows)
+        self.history = history_table(self._rows)
 
-    def _train(self, run, inputs, targets, held_out, progress, max_seconds, max_images, save):
+    def _train(self, run, inputs, targets, held_out, progress, max_seconds, max_images, save, from_start=False):
         from tqdm import tqdm
 
         train, test = (torch.as_tensor(np.flatnonzero(x), device=self.device) for x in (~held_out, held_out))
-        weight = _balance(targets[train])
+        weight = class_weights(targets[train])
+
+        def row(epoch, logits, rows):
+            numbers = [epoch, *loss_and_accuracy(logits, targets[rows], weight)]
+            if len(test):
+                found = torch.as_tensor(self._logits(run.network, inputs[test], views=1)).float()
+                # Held-out groups are balanced by themselves: their mixture is not that of the others.
+                numbers += loss_and_accuracy(found, targets[test].cpu(), class_weights(targets[test].cpu()))
+            if not np.isfinite(numbers).all():
+                raise HaloInputError("the loss must stay finite", found=f"{numbers[1]} in epoch {epoch}",
+                                     hint="a lower learning_rate")
+            return numbers
+
+        if from_start:
+            logits = torch.as_tensor(self._logits(run.network, inputs[train], views=1), device=self.device).float()
+            run.rows.append(row(0, logits, train))
         start, spent = time.monotonic(), bool(run.rows) and max_images is not None and run.images >= max_images
         bar = tqdm(total=self.max_epochs, initial=run.epoch, desc="epochs", leave=False,
                    disable=None if progress is None else not progress)
@@ -223,20 +292,12 @@ class NetworkClassifier(Classifier):
                 seen, images = 0, run.images
                 while seen < len(order) and not spent:
                     batch = order[seen:seen + self.batch_size]
-                    shown = augmented(inputs[batch]) if self.augment else inputs[batch]
+                    shown = self._augmented(inputs[batch]) if self.augment else inputs[batch]
                     logits[seen:seen + len(batch)] = run.step(shown, targets[batch], weight)
                     seen, images = seen + len(batch), images + len(batch)
                     spent = (max_images is not None and images >= max_images
                              or max_seconds is not None and time.monotonic() - start >= max_seconds)
-                row = [run.epoch + 1, *_scores(logits[:seen], targets[order[:seen]], weight)]
-                if len(test):
-                    found = self._logits(run.network, inputs[test], views=1)
-                    # Held-out groups are balanced by themselves: their mixture is not that of the others.
-                    row += _scores(torch.as_tensor(found).float(), targets[test].cpu(), _balance(targets[test].cpu()))
-                if not np.isfinite(row).all():
-                    raise HaloInputError("the loss must stay finite", found=f"{row[1]} in epoch {row[0]}",
-                                         hint="a lower learning_rate")
-                run.end_epoch(row, images)
+                run.end_epoch(row(run.epoch + 1, logits[:seen], order[:seen]), images)
                 # A part of an epoch is no place to continue from to the same bytes.
                 if seen == len(order) and save is not None:
                     save()
@@ -261,6 +322,9 @@ class NetworkClassifier(Classifier):
     def _inputs(self, cutouts):
         return model_input(cutouts, size=self.size, pixels_per_beam=self.pixels_per_beam)
 
+    def _maps(self, inputs):
+        return grad_cam(self._module, self._tensor(inputs), self.views)
+
     def _tensor(self, inputs):
         return torch.as_tensor(inputs, device=self.device)[:, None]
 
@@ -278,10 +342,10 @@ class NetworkClassifier(Classifier):
         network.eval()
         inputs = inputs if torch.is_tensor(inputs) else self._tensor(inputs)
         views, result = self.views if views is None else views, [np.zeros(0)]
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), one_thread():
             for start in range(0, len(inputs), CHUNK):
                 part = inputs[start:start + CHUNK]
-                logits = [network(dihedral(part, k)).double() for k in range(views)]
+                logits = [network(self._view(part, k)).double() for k in range(views)]
                 result.append((sum(logits) / views).cpu().numpy())
         return np.concatenate(result)
 
@@ -295,21 +359,7 @@ class NetworkClassifier(Classifier):
         return {"model": type(self).__name__, "settings": settings, "cutouts": data.hexdigest(), "rng": seed}
 
     def _check(self):
-        whole = {"size": 16, "max_epochs": 1, "batch_size": 1, "patience": 1}
-        if self.width is not None:
-            whole["width"] = 2
-        for name, least in whole.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not (isinstance(value, (int, np.integer)) and value >= least):
-                raise HaloInputError(f"{name} must be a whole number of {least} or more", found=value)
-        if self.views not in (1, 4, 8):
-            raise HaloInputError("views must be 1, 4 or 8", found=self.views)
-        if not (0 < self.learning_rate < np.inf and 0 <= self.weight_decay < np.inf):
-            raise HaloInputError("learning_rate must be positive, weight_decay must not be negative",
-                                 found=(self.learning_rate, self.weight_decay))
-        if not (0 <= self.dropout < 1 and 0 <= self.validation_fraction < 1):
-            raise HaloInputError("dropout and validation_fraction must be in [0, 1)",
-                                 found=(self.dropout, self.validation_fraction))
+        check_settings(self)
 
     def _state(self):
         if self.history is None:
@@ -319,6 +369,8 @@ class NetworkClassifier(Classifier):
 
     def _set_state(self, state):
         if not state:
+            if self.fitted_:
+                raise HaloInputError("a trained network has weights, and this file has none of them")
             return
         self._check()
         state, extra = dict(state), {}
@@ -337,47 +389,5 @@ class NetworkClassifier(Classifier):
         network.load_state_dict(tensors_from(state, "weight.", network.state_dict()))
         self._module = network.eval()
         self._rows, self.temperature_ = extra["history"], float(extra["temperature"][0])
-        self.history = _history(self._rows)
+        self.history = history_table(self._rows)
         super()._set_state(state)
-
-
-def validation_rows(targets, groups, fraction, rng):
-    """Return which rows are held out, ``(n,)`` bool: a fraction of the groups with halos, and of those without."""
-    names, inverse = np.unique(groups, return_inverse=True)
-    with_halo = np.bincount(inverse, weights=targets) > 0
-    chosen = np.zeros(len(names), dtype=bool)
-    for kind in (with_halo, ~with_halo):
-        here = rng.permutation(np.flatnonzero(kind))
-        if len(here) > 1 and fraction > 0:
-            chosen[here[:min(len(here) - 1, max(1, round(fraction * len(here))))]] = True
-    # Groups can hold halos and others; what is left to train on must still have both.
-    left = targets[~chosen[inverse]]
-    return chosen[inverse] if len(set(left)) == 2 else np.zeros(len(targets), dtype=bool)
-
-
-def _balance(targets):
-    """Return the weights of the two classes, with which both count the same and the mean is 1."""
-    counts = torch.stack([(targets == 0).sum(), (targets == 1).sum()])
-    return len(targets) / (2 * counts.clamp(min=1).float())
-
-
-def _scores(logits, targets, weight):
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, weight=weight[targets.long()])
-    return [float(loss), float(((logits > 0) == (targets > 0.5)).float().mean())]
-
-
-def _history(rows):
-    table = QTable({name: rows[:, i] for i, name in enumerate(COLUMNS[:rows.shape[1]])})
-    table["epoch"] = table["epoch"].astype(int)
-    return table
-
-
-@contextmanager
-def _one_thread():
-    """On a machine that is busy two threads can be ten times slower than one, and sum in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

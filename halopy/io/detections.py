@@ -11,13 +11,14 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.utils.masked import Masked
 
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
 from halopy.io.candidates import centres, numbers, plain, printable, strength, texts
 from halopy.io.local import open_plain
 
-__all__ = ["COLUMNS", "blank_detections", "read_detections", "write_detections"]
+__all__ = ["COLUMNS", "blank_detections", "masked_column", "read_detections", "write_detections"]
 
 COLUMNS = {
     "name": (str, None, "Name of the target", "meta.id;meta.main"),
@@ -93,6 +94,39 @@ def blank_detections(name, position, *, image="", status="outside"):
     table = QTable(table)
     table.add_column(position.icrs, name="position", index=1)
     return table
+
+
+def masked_column(name, values, usable):
+    """Return a measured column of `COLUMNS` with its type, unit and description.
+
+    Parameters
+    ----------
+    name : str
+        One of `COLUMNS`.
+    values : array-like or `~astropy.units.Quantity`
+        ``(n,)``, in a unit that converts to the column's.
+    usable : array-like
+        ``(n,)`` bool; what is not usable or not finite is masked.
+
+    Returns
+    -------
+    `~astropy.table.MaskedColumn` or `~astropy.utils.masked.Masked`
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from halopy.io.detections import masked_column
+    >>> masked_column("flux", [0.1, 0.2] * u.Jy, [True, False])
+    <MaskedQuantity [100.,   ———] mJy>
+    """
+    kind, unit, description, _ = COLUMNS[name]
+    if unit is None:
+        values = np.asarray(values, dtype=kind)
+        return MaskedColumn(values, mask=~(np.isfinite(values) & usable), description=description)
+    values = u.Quantity(values).to(unit)
+    column = Masked(values, mask=~(np.isfinite(values.value) & usable))
+    column.info.description = description
+    return column
 
 
 def write_detections(detections, folder, *, overwrite=True):

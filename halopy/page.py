@@ -1,0 +1,69 @@
+"""The frame of the pages that halopy writes: one file, no network, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.metadata
+import io
+from importlib.resources import files
+
+from halopy.io.candidates import printable
+
+__all__ = ["escaped", "html_page", "picture"]
+
+
+def escaped(text):
+    """Return text that is safe in HTML, also in an attribute."""
+    return html.escape(printable(text), quote=True)
+
+
+def picture(figure, alt, *, dpi=96):
+    """Return a figure as an inline image; a palette of 256 colours makes it less than half the size."""
+    from PIL import Image
+
+    buffer, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    image = Image.open(buffer).convert("RGB")
+    width, height = image.size
+    image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    image.save(small, format="png", optimize=True)
+    data = base64.b64encode(small.getvalue()).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escaped(alt)}">'
+
+
+def html_page(title, body, *, places, footer):
+    """Return a page of HTML.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the page, plain text.
+    body : str
+        HTML: sections with an id.
+    places : mapping of str to str
+        Ids of sections and what they are called in the line of links at the top; those that are not there are left out.
+    footer : str
+        HTML, behind the name and version of halopy.
+
+    Returns
+    -------
+    str
+    """
+    style, script = ((files("halopy") / "data" / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Nothing may be loaded, even if a name slipped through the escaping: only this script, style and inline images.
+    policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+              "base-uri 'none'; form-action 'none'")
+    nav = " · ".join(f'<a href="#{name}">{text}</a>' for name, text in places.items()
+                     if f'<section id="{name}">' in body)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">
+<title>{escaped(title)}</title><style>{style}</style></head>
+<body><header><h1>{escaped(title)}</h1><nav aria-label="Sections">{nav}</nav></header><main>{body}</main>
+<footer>Written by halopy {escaped(importlib.metadata.version("halopy-radio"))}. {footer}</footer>
+<script>{script}</script></body></html>
+"""

@@ -1,0 +1,359 @@
+"""``halopy train``, ``evaluate``, ``audit`` and ``finetune``: what is written, what is said, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+from evaluation import Copies, some
+
+import halopy.cli as cli
+from halopy import CutoutSet, classifiers, simulate
+from halopy.classify import Classifier, training
+from halopy.cli_models import settings_of
+from halopy.errors import HaloInputError
+from halopy.testing import simulated_cutouts
+
+SMALL = ["--set", "max_epochs=2", "width=4", "views=1"]
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        code = cli.main([str(argument) for argument in arguments])
+        said, errors = capsys.readouterr()
+        return code, said, errors
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Cutouts of two pieces of sky, and models that were trained on the first."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, seed in (("train", 1), ("test", 2)):
+        cutouts = simulated_cutouts(24, rng=seed)
+        for column in ("name", "group"):
+            cutouts.table[column] = [f"{name} {value}" for value in cutouts.table[column]]
+        cutouts.write(folder / f"{name}.fits")
+    train = CutoutSet.read(folder / "train.fits")
+    classifiers.create("cnn", max_epochs=2, width=4, views=1).fit(train, rng=1, progress=False).save(
+        folder / "cnn.safetensors")
+    classifiers.create("features-lr").fit(train).save(folder / "features.safetensors")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------- train
+
+def test_a_model_is_trained_and_can_be_read(run, files, tmp_path):
+    path = tmp_path / "m.safetensors"
+    code, said, errors = run("train", "--classifier", "cnn", "--cutouts", files / "train.fits", "-o", path, *SMALL)
+    assert (code, errors) == (0, "")
+    assert "validation_loss" in said and "kept: epoch" in said and said.splitlines()[-1] == str(path)
+    assert "24 cutouts of 8 groups; the model has seen 8 groups" in said
+    model = Classifier.load(path)
+    assert model.fitted_ and model.params["width"] == 4 and len(model.history) == 2
+    # The same command makes the same bytes, as the same seed does.
+    again = tmp_path / "again.safetensors"
+    assert run("train", "--classifier", "cnn", "--cutouts", files / "train.fits", "-o", again, *SMALL, "--quiet") == (
+        0, "", "")
+    assert again.read_bytes() == path.read_bytes()
+    run("train", "--classifier", "cnn", "--cutouts", files / "train.fits", "-o", again, *SMALL, "--overwrite",
+        "--seed", "5")
+    assert again.read_bytes() != path.read_bytes()
+
+
+def test_folders_of_simulated_sky_and_files_are_joined(run, files, tmp_path):
+    simulate.write_cutouts(tmp_path / "sky", 12, chunk=8, settings={"mix": {"halo": 1, "blank": 1}}, rng=1)
+    code, said, _ = run("train", "--classifier", "prevalence", "--cutouts", tmp_path / "sky", files / "train.fits",
+                        "-o", tmp_path / "m.safetensors")
+    assert code == 0 and "36 cutouts of 20 groups" in said
+    CutoutSet(np.ones((2, 5, 5)), QTable({"label": ["halo", "none"], "group": ["1", "2"]})).write(tmp_path / "odd.fits")
+    code, _, errors = run("train", "--classifier", "prevalence", "--cutouts", files / "train.fits",
+                          tmp_path / "odd.fits", "-o", tmp_path / "n.safetensors")
+    assert code == 2 and "only cutouts of one shape and unit can be joined" in errors and "one size and unit" in errors
+
+
+def test_a_run_ends_after_so_many_images_and_continues(run, files, tmp_path):
+    command = ["train", "--classifier", "cnn", "--cutouts", files / "train.fits", *SMALL]
+    run(*command, "-o", tmp_path / "whole.safetensors")
+    state = ["--checkpoint", tmp_path / "run.safetensors"]
+    # A fifth of eight groups is held out: two, with halos; the others are an epoch.
+    code, _, _ = run(*command, "-o", tmp_path / "short.safetensors", *state, "--max-images", "1")
+    assert code == 0 and len(Classifier.load(tmp_path / "short.safetensors").history) == 1
+    assert run(*command, "-o", tmp_path / "rest.safetensors", *state)[0] == 0
+    assert (tmp_path / "rest.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert run(*command, "-o", tmp_path / "short.safetensors", "--overwrite", "--max-seconds", "0")[0] == 0
+
+
+def never(*arguments, **keywords):
+    raise AssertionError("this must not be reached")
+
+
+@pytest.mark.parametrize("command", [["train", "--classifier", "cnn"], ["finetune", "--model", "cnn.safetensors"]])
+def test_what_is_there_is_not_overwritten_and_nothing_is_trained_for_it(run, files, tmp_path, monkeypatch, command):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(b"mine")
+    monkeypatch.setattr(training.NetworkClassifier, "_fit", never)
+    monkeypatch.setattr(CutoutSet, "read", never)
+    monkeypatch.chdir(files)
+    code, said, errors = run(*command, "--cutouts", "train.fits", "-o", path)
+    assert (code, said) == (2, "") and "this file exists; try: --overwrite" in errors
+    assert path.read_bytes() == b"mine"
+    code, _, errors = run(*command, "--cutouts", "train.fits", "-o", tmp_path / "no" / "m.safetensors")
+    assert code == 2 and "a file in a folder that exists" in errors
+    code, _, errors = run(*command, "--cutouts", "train.fits", "-o", "x.safetensors", "--seed", "-1")
+    assert code == 2 and "--seed must be 0 or more" in errors
+
+
+@pytest.mark.parametrize(("texts", "settings"), [
+    ([], {}), (["width=8", "dropout = 0.5"], {"width": 8, "dropout": 0.5}), (["augment=False"], {"augment": False}),
+    (["pixels-per-beam=None"], {"pixels_per_beam": None}), (["grades=['confirmed']"], {"grades": ["confirmed"]}),
+    (["device=cuda:0"], {"device": "cuda:0"}), (["width=8", "width=6"], {"width": 6})])
+def test_settings_are_python_literals(texts, settings):
+    assert settings_of(classifiers["cnn"], texts, "cnn") == settings
+
+
+@pytest.mark.parametrize(("text", "error"), [
+    ("widths=8", r"cnn has no setting 'widths'; it has size, .*learning_rate.*--set width=8"),
+    ("width", "--set takes settings and values .found 'width'"),
+    ("width=__import__('os').getcwd()", "--set takes a value as Python writes it .width"),
+    ("width=", "--set takes a value as Python writes it")])
+def test_settings_that_are_none(text, error):
+    with pytest.raises(HaloInputError, match=error):
+        settings_of(classifiers["cnn"], [text], "cnn")
+
+
+@pytest.mark.parametrize(("more", "text"), [
+    (["--classifier", "matched-filter"], "matched-filter needs no training"),
+    (["--classifier", "cnnn"], "cnnn"),
+    (["--classifier", "cnn", "--set", "depth=3"], "cnn has no setting 'depth'"),
+    (["--classifier", "cnn", "--set", "width=1"], "width must be a whole number of 2 or more")])
+def test_what_cannot_be_trained(run, files, tmp_path, more, text):
+    code, _, errors = run("train", *more, "--cutouts", files / "train.fits", "-o", tmp_path / "m.safetensors")
+    assert code == 2 and text in errors and len(errors.splitlines()) == 1
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_the_kind_of_a_model(run, files, tmp_path):
+    command = ["train", "--classifier", "prevalence", "--cutouts", files / "train.fits", "-o", tmp_path / "m"]
+    assert run(*command, "--kind", "classifier")[0] == 0
+    assert run(*command, "--kind", "teapot", "--overwrite")[0] == 2
+
+
+# ---------------------------------------------------------------------------------------------- evaluate
+
+def test_cross_validation_with_all_baselines(run, files, tmp_path):
+    folder = tmp_path / "out"
+    code, said, errors = run("evaluate", "--classifier", "pca-lr", "--cutouts", files / "train.fits", "-o", folder,
+                             "--folds", "2", "--seeds", "1", "--draws", "10")
+    assert (code, errors) == (0, "")
+    models = ["pca-lr", "prevalence", "noise-only", "features-lr", "matched-filter"]
+    assert [line.split()[0] for line in said.splitlines()[1:6]] == models
+    assert "8 targets with a halo and 16 without, in 8 groups" in said
+    assert {path.name for path in folder.iterdir()} == {"index.html", "report.ecsv",
+                                                        *(f"scores-{name}.ecsv" for name in models)}
+    scores = QTable.read(folder / "scores-pca-lr.ecsv", format="ascii.ecsv")
+    assert scores["probability"].shape == (24, 1) and isinstance(scores["position"], SkyCoord)
+    report = QTable.read(folder / "report.ecsv", format="ascii.ecsv")
+    assert list(dict.fromkeys(report["model"].tolist())) == models and report.meta["baseline"] == "matched-filter"
+    # What no information goes into is worth 0.5 within a fold.
+    rows = report[(report["model"] == "prevalence") & (report["metric"] == "roc_auc")]
+    assert rows["value"][0] == 0.5
+    assert "<h2>Numbers</h2>" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_held_out_cutouts_and_trained_models(run, files, tmp_path):
+    command = ["evaluate", "--model", files / "cnn.safetensors", files / "features.safetensors", "--cutouts",
+               files / "test.fits", "-o", tmp_path / "out", "--draws", "10"]
+    code, said, errors = run(*command)
+    assert (code, errors) == (0, "")
+    assert [line.split()[0] for line in said.splitlines()[1:4]] == ["cnn", "features", "matched-filter"]
+    assert "baseline: matched-filter alone; prevalence, noise-only, features-lr, pca-lr need training" in said
+    scores = QTable.read(tmp_path / "out" / "scores-cnn.ecsv", format="ascii.ecsv")
+    expected = Classifier.load(files / "cnn.safetensors").predict_proba(CutoutSet.read(files / "test.fits"))
+    assert np.array_equal(scores["probability"][:, 0], expected)
+    assert "Training curves of cnn" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    code, _, errors = run(*command)
+    assert code == 2 and "this file exists; try: --overwrite, or another folder" in errors
+    code, said, _ = run(*command, "--overwrite", "--no-baselines", "--baseline", "features", "--threshold", "0.3",
+                        "--quiet")
+    assert (code, said) == (0, "")
+    report = QTable.read(tmp_path / "out" / "report.ecsv", format="ascii.ecsv")
+    assert set(report["model"]) == {"cnn", "features"} and report.meta["baseline"] == "features"
+    assert np.nanmax(report["threshold"]) == 0.3
+
+
+def test_a_model_that_has_seen_a_group_is_not_judged(run, files, tmp_path):
+    code, said, errors = run("evaluate", "--model", files / "cnn.safetensors", "--cutouts", files / "test.fits",
+                             files / "train.fits", "-o", tmp_path / "out")
+    assert (code, said) == (2, "") and "cnn: ConvolutionalClassifier has been trained on 8 of the groups" in errors
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_groups_of_sky(run, tmp_path):
+    # Twelve pairs; the cutouts of a pair are a degree apart, and named as two groups.
+    cutouts = some(24)
+    cutouts.table["position"] = SkyCoord(20.0 * (np.arange(24) // 2) + np.arange(24) % 2, np.full(24, 0.0), unit="deg")
+    label = np.where(np.arange(24) // 2 % 2, "halo", "none")
+    cutouts.table["label"] = label
+    cutouts.write(tmp_path / "pairs.fits")
+    command = ["evaluate", "--classifier", "prevalence", "--no-baselines", "--cutouts", tmp_path / "pairs.fits",
+               "--folds", "3", "--seeds", "1", "--draws", "5"]
+    for by, groups in (("1.5deg", 12), ("0.5 deg", 24), ("name", 24)):
+        code, said, errors = run(*command, "-o", tmp_path / f"out {groups} {by}", "--by", by)
+        assert code == 0 and f"in {groups} groups" in said, errors
+    assert "no column 'nme'" in run(*command, "-o", tmp_path / "x", "--by", "nme")[2]
+
+
+@pytest.mark.parametrize(("more", "text"), [
+    (["--classifier", "pca-lr", "--baseline", "cnn"], "--baseline must be one of the models"),
+    (["--classifier", "pca-lr", "--threshold", "2"], "--threshold must be a probability"),
+    (["--classifier", "pca-lr", "--draws", "0"], "--draws must be 1 or more"),
+    (["--classifier", "pca-lr", "--seed", "-1"], "--seed must be 0 or more"),
+    (["--classifier", "pca-lr", "--by", "1 Jy"], "--by takes an angle"),
+    (["--classifier", "pca-lr", "--set", "depth=1"], "pca-lr has no setting 'depth'"),
+    (["--classifier", "pca-lr", "--folds", "100"], "100 folds need at least 100 groups"),
+    (["--model", "cnn.safetensors", "--folds", "3"], "--folds belongs to --classifier"),
+    (["--model", "train.fits"], "not a readable safetensors file"),
+    (["--model", "cnn.safetensors", "--classifier", "cnn"], "not allowed with argument"), ([], "one of the arguments")])
+def test_what_cannot_be_evaluated(run, files, tmp_path, monkeypatch, more, text):
+    monkeypatch.chdir(files)
+    code, said, errors = run("evaluate", *more, "--cutouts", "test.fits", "-o", tmp_path / "out")
+    assert (code, said) == (2, "") and text in errors
+
+
+def test_a_folder_that_cannot_be_made(run, files, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, errors = run("evaluate", "--classifier", "prevalence", "--cutouts", files / "test.fits", "-o",
+                          tmp_path / "file" / "out")
+    assert code == 2 and "cannot make this folder" in errors
+
+
+# ------------------------------------------------------------------------------------------------- audit
+
+def sky(folder, name, *, names, groups, ra, seed=1, data=None):
+    cutouts = some(len(names), rng=seed)
+    table = QTable({"name": names, "group": groups, "label": np.full(len(names), "halo"),
+                    "position": SkyCoord(ra, np.full(len(names), -30.0), unit="deg")})
+    cutouts = cutouts.replace(table=table, **({} if data is None else {"data": data}))
+    cutouts.write(folder / name)
+    return cutouts
+
+
+def test_a_clean_split(run, tmp_path):
+    sky(tmp_path, "train.fits", names=["A13"], groups=["1"], ra=[10.0])
+    sky(tmp_path, "test.fits", names=["A85"], groups=["2"], ra=[50.0], seed=2)
+    assert run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits") == (
+        0, "nothing found: 1 cutouts to train on and 1 to judge with share nothing\n", "")
+
+
+def test_one_cluster_under_two_names(run, tmp_path):
+    """As the cluster of A520, which PSZ2 calls G195.75-24.32."""
+    sky(tmp_path, "train.fits", names=["A520", "far"], groups=["1", "2"], ra=[73.54, 200.0])
+    sky(tmp_path, "test.fits", names=["PSZ2 G195.75-24.32"], groups=["3"], ra=[73.545], seed=2)
+    code, said, errors = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "-o",
+                             tmp_path / "found.ecsv")
+    assert code == 5 and errors == ""
+    # 0.005 deg of right ascension at -30 deg are 0.26 arcmin.
+    assert re.search(r"two-names: A520 and PSZ2 G195.75-24.32, 0.26 arcmin apart: .*give both one group", said)
+    assert "far" not in said and "1 two-names" in said
+    table = QTable.read(tmp_path / "found.ecsv", format="ascii.ecsv")
+    assert table["kind"].tolist() == ["two-names"] and table["separation"].unit == u.arcmin
+    code, _, errors = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "-o",
+                          tmp_path / "found.ecsv")
+    assert code == 2 and "this file exists" in errors
+
+
+def test_augmented_copies(run, tmp_path):
+    train = sky(tmp_path, "train.fits", names=["A520", "A13"], groups=["1", "2"], ra=[73.54, 10.0])
+    # The same pixels turned by a right angle, under a name and at a place that do not tell.
+    sky(tmp_path, "turned.fits", names=["new"], groups=["9"], ra=[300.0], data=np.rot90(train.data[0])[None])
+    code, said, _ = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "turned.fits")
+    assert code == 5 and "turned-copy: A520 and new" in said and "split first, then augment" in said
+    # Brighter and turned: the pixels do not tell, the column does.
+    made = sky(tmp_path, "x.fits", names=["A13"], groups=["9"], ra=[10.0], data=1.1 * np.rot90(train.data[1])[None])
+    made.table["augmented_from"] = [1]
+    made.write(tmp_path / "augmented.fits")
+    code, said, _ = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "augmented.fits")
+    assert code == 5 and "augmented-copy: A13 and A13" in said
+
+
+@pytest.mark.parametrize("kind", ["generator", "classifier"])
+def test_models_that_were_made_from_a_test_cluster(run, tmp_path, kind):
+    train = sky(tmp_path, "train.fits", names=["A520", "A13"], groups=["1", "2"], ra=[73.54, 10.0])
+    sky(tmp_path, "test.fits", names=["A85"], groups=["3"], ra=[100.0], seed=2)
+    both = train.join(CutoutSet.read(tmp_path / "test.fits"))
+    both.table["label"] = ["halo", "none", "halo"]
+    model = Saved().fit(both) if kind == "generator" else classifiers.create("prevalence").fit(both)
+    model.save(tmp_path / "made.safetensors")
+    code, said, _ = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "--model",
+                        tmp_path / "made.safetensors")
+    assert code == 5 and re.search(r"model-saw-test: .*made.safetensors and group 3 \(A85\)", said)
+
+
+class Saved(Copies):
+    """A generator that leaves its images out of its file."""
+
+    def _state(self):
+        return {}
+
+
+def test_many_findings_are_counted(run, tmp_path):
+    names = [f"A{n}" for n in range(300)]
+    for name, seed in (("train.fits", 1), ("test.fits", 2)):
+        sky(tmp_path, name, names=names, groups=names, ra=np.arange(300.0), seed=seed)
+    command = ["audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "--radius"]
+    code, said, _ = run(*command, "1arcmin")
+    assert code == 5 and "... and 100 more" in said and "300 same-name" in said
+    code, _, errors = run(*command, "wide")
+    assert code == 2 and "--radius takes an angle" in errors
+
+
+# ---------------------------------------------------------------------------------------------- finetune
+
+def test_the_training_of_a_model_is_continued(run, files, tmp_path):
+    path, before = tmp_path / "new.safetensors", (files / "cnn.safetensors").read_bytes()
+    code, said, errors = run("finetune", "--model", files / "cnn.safetensors", "--cutouts", files / "test.fits", "-o",
+                             path, "--max-epochs", "1", "--learning-rate", "0.001")
+    assert (code, errors) == (0, "") and "24 cutouts of 8 groups; the model has seen 16 groups" in said
+    model = Classifier.load(path)
+    assert model.history["epoch"].tolist() == [0, 1] and model.params["max_epochs"] == 2
+    assert (files / "cnn.safetensors").read_bytes() == before
+    # It has now seen both, and is judged on neither.
+    code, _, errors = run("evaluate", "--model", path, "--cutouts", files / "train.fits", "-o", tmp_path / "out")
+    assert code == 2 and "has been trained on 8 of the groups" in errors
+
+
+def test_models_that_cannot_be_continued(run, files, tmp_path):
+    code, _, errors = run("finetune", "--model", files / "features.safetensors", "--cutouts", files / "test.fits", "-o",
+                          tmp_path / "new.safetensors")
+    assert code == 2 and "the training of a FeaturesLR cannot be continued; try: halopy train" in errors
+
+
+class Plain(Classifier):
+    """A model whose ``finetune`` takes what every such method takes, and no more."""
+
+    def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
+        pass
+
+    def _predict_proba(self, cutouts):
+        return np.full(len(cutouts), 0.5)
+
+    def finetune(self, cutouts, *, rng=None, progress=None, max_seconds=None, max_images=None):
+        assert (rng, max_seconds, max_images) == (3, 5.0, 7)
+        return Plain().fit(cutouts)
+
+
+def test_any_model_with_the_method_can_be_continued(run, files, tmp_path):
+    Plain().fit(CutoutSet.read(files / "train.fits")).save(tmp_path / "plain.safetensors")
+    command = ["finetune", "--model", tmp_path / "plain.safetensors", "--cutouts", files / "test.fits", "-o",
+               tmp_path / "new.safetensors", "--seed", "3", "--max-seconds", "5", "--max-images", "7"]
+    code, said, errors = run(*command)
+    assert code == 0 and "24 cutouts of 8 groups" in said, errors
+    code, _, errors = run(*command, "--overwrite", "--learning-rate", "0.1")
+    assert code == 2 and "a Plain takes no --learning-rate" in errors
