@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,11 @@ from scipy.signal import fftconvolve
 
 from halopy import ClusterImage, CutoutMaker, NoiseEstimator, classifiers
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+
+from real_sky import controls
+
 ROUNDS = 4000
-
-
-def controls(image, centre, rng, *, n=35, apart=6 * u.arcmin, away=10 * u.arcmin):
-    """Draw positions that hold data, away from the centre and apart from each other."""
-    found = SkyCoord([], [], unit="deg")
-    for _ in range(20000):
-        x, y = rng.uniform(0, image.shape[1] - 1), rng.uniform(0, image.shape[0] - 1)
-        if not image.valid[round(y), round(x)]:
-            continue
-        place = image.wcs.pixel_to_world(x, y).icrs
-        if place.separation(centre) >= away and (len(found) == 0 or place.separation(found).min() >= apart):
-            found = SkyCoord([*found.ra.deg, place.ra.deg], [*found.dec.deg, place.dec.deg], unit="deg")
-            if len(found) == n:
-                break
-    return found
 
 
 def ten_lines(image, positions, disc=3.0):
@@ -75,7 +65,7 @@ def measure(folder, name, seed, disc):
     rng = np.random.default_rng(seed)
     with open(folder / "index.csv", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["file"].startswith("nvss/nvss_")]
-    model = classifiers.create(name)
+    model = (classifiers.pretrained if hasattr(classifiers[name], "pretrained") else classifiers.create)(name)
     records = []
     for row in rows:
         image = NoiseEstimator()(ClusterImage.read(folder / row["file"], survey="nvss"))

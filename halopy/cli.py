@@ -139,6 +139,7 @@ def _read(path, keywords):
 
 
 def _detector(arguments):
+    from halopy.classify.base import Classifier
     from halopy.detect import Detector
     from halopy.errors import HaloInputError
     from halopy.preprocess.noise import NoiseEstimator
@@ -160,8 +161,11 @@ def _detector(arguments):
         settings["noise"] = NoiseEstimator(arguments.noise)
     if "classifier" in given:
         name = arguments.classifier
-        has_weights = hasattr(classifiers[name], "pretrained")
-        settings["classifier"] = classifiers.pretrained(name) if has_weights else classifiers.create(name)
+        if name.endswith(".safetensors"):
+            settings["classifier"] = Classifier.load(name)
+        else:
+            has_weights = hasattr(classifiers[name], "pretrained")
+            settings["classifier"] = classifiers.pretrained(name) if has_weights else classifiers.create(name)
     if "n_controls" in given:
         settings["n_controls"] = arguments.n_controls
     return Detector(**settings)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from halopy.classify.base import Classifier
 from halopy.classify.evaluate import cross_validate
 from halopy.classify.evaluate import evaluate as held_out
 from halopy.classify.report import compare
-from halopy.cli_models import angle, cutouts_in, settings_of
+from halopy.cli_models import angle, cutouts_in, settings_of, trained_model
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
 from halopy.evaluation_page import PREVALENCES, write_evaluation
@@ -98,7 +97,7 @@ def _trained(arguments):
         name, number = file.stem, 2
         while name in models or name == UNTRAINED and not arguments.no_baselines:
             name, number = f"{file.stem}-{number}", number + 1
-        models[name] = Classifier.load(file)
+        models[name] = trained_model(file)
     return models if arguments.no_baselines else models | {UNTRAINED: classifiers.create(UNTRAINED)}
 
 

@@ -20,7 +20,7 @@ from halopy.model import load
 from halopy.registry import classifiers
 from halopy.simulate.chunks import read_cutouts
 
-__all__ = ["angle", "audit", "cutouts_in", "finetune", "settings_of", "train"]
+__all__ = ["angle", "audit", "cutouts_in", "finetune", "settings_of", "train", "trained_model"]
 
 LAST_EPOCHS = 5
 MAX_LINES = 200
@@ -54,7 +54,7 @@ def train(arguments):
 def finetune(arguments):
     """Run ``halopy finetune``: arguments and result as of `train`."""
     _check_output(arguments)
-    model = Classifier.load(arguments.model)
+    model = trained_model(arguments.model)
     if not hasattr(model, "finetune"):
         raise HaloInputError(f"the training of a {type(model).__name__} cannot be continued", path=arguments.model,
                              hint="halopy train, on all cutouts")
@@ -89,7 +89,7 @@ def audit(arguments):
     if path is not None and path.exists() and not arguments.overwrite:
         raise HaloInputError("this file exists", path=path, hint="--overwrite, or another name")
     radius = angle("--radius", arguments.radius)
-    models = {str(file): load(file) for file in arguments.model}
+    models = {str(file): load(file) if Path(file).exists() else trained_model(file) for file in arguments.model}
     sets = [cutouts_in(paths) for paths in (arguments.train, arguments.test)]
     found = audit_split(*sets, radius=radius, models=models)
     if path is not None:
@@ -104,6 +104,13 @@ def audit(arguments):
     total = ", ".join(f"{count} {kind}" for kind, count in zip(kinds, counts, strict=True))
     lines.append(f"\n{len(found)} found between {n_train} cutouts to train on and {n_test} to judge with: {total}")
     return "\n".join(lines + ([] if path is None else [str(path)])), "partly"
+
+
+def trained_model(name):
+    """Return the classifier of a file, or the one of a name whose weights ship."""
+    if Path(name).suffix or Path(name).exists():
+        return Classifier.load(name)
+    return classifiers.pretrained(name)
 
 
 def cutouts_in(paths):

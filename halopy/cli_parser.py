@@ -48,7 +48,7 @@ def make_parser(run):
     detect.add_argument("images", nargs="+", metavar="IMAGE", help="FITS image, or a folder of them")
     detect.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
     detect.add_argument("--targets", metavar="FILE", help="table of positions; without it the search is blind")
-    detect.add_argument("--classifier", metavar="NAME", help="an installed classifier")
+    detect.add_argument("--classifier", metavar="NAME", help="an installed classifier, or a .safetensors file")
     detect.add_argument("--detector", metavar="FILE", help="a detector saved as .safetensors")
     detect.add_argument("--noise", metavar="METHOD", help="how the noise is estimated")
     detect.add_argument("--rms-map", metavar="FILE", help="FITS map of the noise of the image")
@@ -128,7 +128,7 @@ def _models(commands, common, run):
 
     finetune = commands.add_parser("finetune", parents=[common, cutouts, training],
                                    help="continue the training of a model on new cutouts")
-    finetune.add_argument("--model", required=True, metavar="FILE", help="a trained model")
+    finetune.add_argument("--model", required=True, metavar="FILE", help="a trained model, or a name with weights")
     finetune.add_argument("--learning-rate", type=float, metavar="X", help="default: a tenth of the model's own")
     finetune.add_argument("--max-epochs", type=int, metavar="N", help="default: the model's own")
     finetune.set_defaults(command=run["finetune"])
@@ -137,7 +137,7 @@ def _models(commands, common, run):
         "evaluate", parents=[common, cutouts], help="judge models on labelled cutouts",
         description="Score cutouts with trained models (--model), or cross-validate (--classifier): tables and a page.")
     which = evaluate.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", nargs="+", metavar="FILE", help="trained models; they may not have seen the cutouts")
+    which.add_argument("--model", nargs="+", metavar="FILE", help="trained models that have not seen the cutouts")
     which.add_argument("--classifier", nargs="+", metavar="NAME", help="installed classifiers, trained in every fold")
     evaluate.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
     evaluate.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 
 import numpy as np
@@ -39,7 +40,7 @@ class Detector(Model):
     ----------
     classifier : str or Classifier, optional
         A name in `halopy.classifiers` (a model with shipped weights comes with them), or a model.
-        Default ``"matched-filter"``.
+        Default ``"ensemble"``.
     noise : NoiseEstimator, optional
         Default: ``NoiseEstimator()`` for an image without an rms map.
     cutout_maker : CutoutMaker, optional
@@ -77,10 +78,10 @@ class Detector(Model):
     --------
     >>> from halopy import Detector
     >>> Detector("matched-filter", n_controls=100)
-    Detector(n_controls=100)
+    Detector(classifier='matched-filter', n_controls=100)
     """
 
-    def __init__(self, classifier="matched-filter", *, noise=None, cutout_maker=None, scaling=None, n_controls=250,
+    def __init__(self, classifier="ensemble", *, noise=None, cutout_maker=None, scaling=None, n_controls=250,
                  exclusion=8.0, min_snr=5.0, max_candidates=50):
         self.classifier = classifier
         self.noise = noise
@@ -197,8 +198,7 @@ class Detector(Model):
     def _model(self):
         if isinstance(self.classifier, Classifier):
             return self.classifier
-        ships_weights = hasattr(classifiers[self.classifier], "pretrained")
-        return (classifiers.pretrained if ships_weights else classifiers.create)(self.classifier)
+        return _named(self.classifier, classifiers[self.classifier])
 
     def _filter(self):
         """The matched filter that measures flux and size, whatever classifies."""
@@ -369,6 +369,12 @@ def _maxima(image, *, threshold, separation, most):
             break
     kept = np.array(kept, dtype=int)
     return x[kept], y[kept], data[y[kept], x[kept]]
+
+
+@functools.lru_cache(maxsize=4)
+def _named(name, kind):
+    """Return the model of a name, with the weights that ship where there are any: they are read once."""
+    return (classifiers.pretrained if hasattr(kind, "pretrained") else classifiers.create)(name)
 
 
 def _is_matched_filter(model):

@@ -14,8 +14,8 @@ from evaluation import Copies, some
 import halopy.cli as cli
 from halopy import CutoutSet, classifiers, simulate
 from halopy.classify import Classifier, training
-from halopy.cli_models import settings_of
-from halopy.errors import HaloInputError
+from halopy.cli_models import settings_of, trained_model
+from halopy.errors import HaloInputError, UnknownModelError
 from halopy.testing import simulated_cutouts
 
 SMALL = ["--set", "max_epochs=2", "width=4", "views=1"]
@@ -357,3 +357,19 @@ def test_any_model_with_the_method_can_be_continued(run, files, tmp_path):
     assert code == 0 and "24 cutouts of 8 groups" in said, errors
     code, _, errors = run(*command, "--overwrite", "--learning-rate", "0.1")
     assert code == 2 and "a Plain takes no --learning-rate" in errors
+
+
+# ------------------------------------------------------------------------------------------------- weights by name
+
+def test_a_trained_model_searches_images(run, files, tmp_path, repository):
+    code, said, errors = run("detect", repository / "halopy" / "data" / "demo.fits", "--targets",
+                             repository / "halopy" / "data" / "demo_targets.ecsv", "--n-controls", "0",
+                             "--classifier", files / "cnn.safetensors", "-o", tmp_path / "out")
+    assert code == 0, errors
+    assert "ConvolutionalClassifier" in (tmp_path / "out" / "detections.ecsv").read_text(encoding="utf-8")
+
+
+def test_weights_that_ship_have_a_name():
+    assert trained_model("ensemble").fitted_
+    with pytest.raises(UnknownModelError, match="'cnn' in halopy.classifiers ships no weights"):
+        trained_model("cnn")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import BEAM, PIXEL, RMS, beam_noise, point_source, some_cutouts
 
-from halopy.classify.features import cutout_features, noise_level
+from halopy.classify.features import cutout_features, described, middle, noise_level
 from halopy.classify.matched_filter import MatchedFilter
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
@@ -184,6 +184,30 @@ def test_the_matched_filter_can_be_one_of_them():
     features, names = cutout_features(cutouts, matched_filter=True)
     assert names[-1] == "matched_filter"
     np.testing.assert_allclose(np.sinh(features[:, -1]), MatchedFilter().statistic(cutouts))
+
+
+def test_brightness_counts_from_the_level():
+    """The median of the image, or what is given, as for a window that is cut out of it."""
+    images, _ = sky()
+    width, noise = np.full(3, 3.5), np.full(3, RMS)
+    first = described(images, noise, width)
+    for name, values in described(images, noise, width, level=middle(images)).items():
+        np.testing.assert_array_equal(values, first[name])
+    for name, values in described(images + 5, noise, width, level=middle(images) + 5).items():
+        np.testing.assert_allclose(values, first[name], atol=1e-9, err_msg=name)
+    lower = described(images, noise, width, level=middle(images) - RMS)
+    assert (lower["flux_2"] > first["flux_2"]).all() and (lower["peak"] > first["peak"]).all()
+    # Of a window about a halo the halo itself is the median.
+    window = images[:, 21:42, 21:42]
+    own, given = described(window, noise, width), described(window, noise, width, level=middle(images))
+    assert (own["flux_2"] < given["flux_2"]).all()
+    np.testing.assert_allclose(given["flux_2"], first["flux_2"], atol=1e-9)
+    assert "area_3" not in first and "area_3" in described(images, noise, width, whole=True)
+
+
+def test_the_middle():
+    data = np.array([[[1, 2, np.nan, 30.0]], np.full((1, 4), np.nan)])
+    assert middle(data).tolist() == [2, 0]
 
 
 # -------------------------------------------------------------------------------------------- bad input

@@ -20,6 +20,7 @@ from simulated import (
     turned_wcs,
 )
 
+from halopy.classify import matched_filter
 from halopy.classify.bank import bank_for, correlated_variance, robust_scatter, template
 from halopy.classify.matched_filter import MatchedFilter
 from halopy.classify.significance import significance
@@ -27,6 +28,7 @@ from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.image import Beam
 from halopy.preprocess.cutout import CutoutMaker
+from halopy.preprocess.subtract import find_compact
 from halopy.registry import classifiers
 from halopy.simulate.diffuse import FLUX_WITHIN_3RE, exponential_halo
 from halopy.testing import check_classifier
@@ -229,6 +231,41 @@ def test_the_residual_is_what_is_measured():
     residual = MatchedFilter().residual(cutouts)
     assert residual.data.max() < 6 * RMS
     assert MatchedFilter(threshold=1e9).residual(cutouts).data.max() > 0.4
+
+
+# --------------------------------------------------------------------------------------- parts of it
+
+def test_where_the_search_finds_a_halo():
+    """The place is that of the nearest centre on the grid, a third of the radius apart; its S/N is the statistic."""
+    x, y = 2, -4
+    data = noise(4) + flux_of(15, 2) * halo(2, x=31.5 + x, y=31.5 + y)
+    data[3] = np.nan
+    cutouts = some_cutouts(data, beam=ROUND)
+    model = MatchedFilter(radii=(1.0, 2.0))
+    found = model.locate(cutouts)
+    assert found.colnames == ["snr", "radius", "offset_x", "offset_y"]
+    np.testing.assert_array_equal(found["snr"], model.statistic(cutouts))
+    np.testing.assert_array_equal(found["snr"], model.measure(cutouts)["snr"])
+    assert set(found["radius"][:3]) <= {1.0, 2.0}
+    step = 2 * FWHM[ROUND] / 3
+    np.testing.assert_allclose(found["offset_x"][:3], x, atol=step)
+    np.testing.assert_allclose(found["offset_y"][:3], y, atol=step)
+    assert all(np.isnan(found[name][3]) for name in found.colnames)
+    assert len(model.locate(cutouts[:0])) == 0
+
+
+def test_compact_sources_that_are_known_are_not_looked_for_again(monkeypatch):
+    pixels = noise(3) + flux_of(8, 1) * halo(1) + 0.3 * point_source(SHAPE, 25, 40, beam=ROUND)
+    cutouts = some_cutouts(pixels, beam=ROUND)
+    model = MatchedFilter(radii=(0.5, 1.0))
+    compact = find_compact(cutouts, threshold=model.threshold)
+    expected = model.locate(cutouts), model.measure(cutouts)
+    monkeypatch.setattr(matched_filter, "find_compact", None)
+    again = model.locate(cutouts, compact=compact), model.measure(cutouts, compact=compact)
+    for wanted, found in zip(expected, again, strict=True):
+        assert found.colnames == wanted.colnames
+        for name in found.colnames:
+            np.testing.assert_array_equal(found[name], wanted[name])
 
 
 # ------------------------------------------------------------------------------------------- contract

@@ -66,7 +66,7 @@ def halo_features(cutouts):
 
 
 def _windows(data, x, y, half):
-    """Cut ``(2 half + 1)²`` pixels about the whole pixel nearest to each offset from the centre; NaN beyond the edge."""
+    """Cut ``(2 half + 1)²`` pixels about the pixel nearest to each offset from the centre; NaN beyond the edge."""
     ny, nx = data.shape[1:]
     padded = np.pad(data, ((0, 0), (half, half), (half, half)), constant_values=np.nan)
     column = np.clip(np.rint((nx - 1) / 2 + x), 0, nx - 1).astype(int)

@@ -207,15 +207,20 @@ def _matrix(n, size, factor, order):
     Interpolation is linear in the pixels and separable: one ``(size, n)`` matrix an axis does all of it. Rows of
     pixels outside the centres of the outermost ones are 0: nothing is extrapolated.
     """
-    from scipy.interpolate import make_interp_spline
-
     place = (np.arange(size) - (size - 1) / 2) / factor + (n - 1) / 2
     inside = (place >= -TOUCHED) & (place <= n - 1 + TOUCHED)
     result = np.zeros((size, n))
-    spline = make_interp_spline(np.arange(n), np.eye(n), k=min(order, n - 1))
-    result[inside] = spline(np.clip(place[inside], 0, n - 1))
+    result[inside] = _spline(n, min(order, n - 1))(np.clip(place[inside], 0, n - 1))
     # Where pixels fall on pixels, rounding would mix a trace of all the others into each.
     whole = np.abs(result - np.rint(result)) < 1e-12
     result[whole] = np.rint(result[whole])
     result.flags.writeable = False
     return result
+
+
+@lru_cache(maxsize=16)
+def _spline(n, order):
+    """Return the splines through n pixels of which one is 1, which do not depend on the beam."""
+    from scipy.interpolate import make_interp_spline
+
+    return make_interp_spline(np.arange(n), np.eye(n), k=order)
