@@ -1,6 +1,6 @@
 """Are the p-values p-values? On simulated blank sky, and on the NVSS fields away from their centres.
 
-Usage: python benchmarks/p_values.py [--data FOLDER] [--fields 16] [--seed 20261122]
+Usage: python benchmarks/p_values.py [--classifier NAME|FILE] [--data FOLDER] [--fields 16] [--seed 20261122]
 
 At positions that are no controls, p < x must occur as often as x, within what a binomial allows with
 99 %. In every simulated field 20 positions are drawn at random over the part of the field that a
@@ -22,13 +22,14 @@ from scipy.stats import binom
 from sky import field
 
 from halopy import ClusterImage, Detector
+from halopy.classify import Classifier
 
 LEVELS = (0.1, 0.05, 0.02)
 
 
-def p_values(image, rng, n, away=None):
+def p_values(image, rng, n, classifier, away=None):
     """Return the p-values of ``n`` random positions, one Detector call each."""
-    detector = Detector(n_controls=150)
+    detector = Detector(classifier, n_controls=150)
     image = detector.prepare(image)
     found = []
     while len(found) < n:
@@ -56,16 +57,19 @@ def report(name, values):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classifier", default="ensemble", help="a name, or a .safetensors file")
     parser.add_argument("--data", type=Path, default=os.environ.get("HALOPY_TEST_DATA"))
     parser.add_argument("--fields", type=int, default=16)
     parser.add_argument("--seed", type=int, default=20261122)
     arguments = parser.parse_args()
-    rng = np.random.default_rng(arguments.seed)
+    classifier, rng = arguments.classifier, np.random.default_rng(arguments.seed)
+    if classifier.endswith(".safetensors"):
+        classifier = Classifier.load(classifier)
     good = True
     for survey in ("gleam-170-231", "gleam-x-170-231"):
         values = []
         for _ in range(arguments.fields // 2):
-            values += p_values(field(survey, rng), rng, 20)
+            values += p_values(field(survey, rng), rng, 20, classifier)
         good &= report(f"simulated blank sky, {survey}, {arguments.fields // 2} fields", values)
     if arguments.data is not None:
         folder, values = Path(arguments.data), []
@@ -74,7 +78,7 @@ def main():
         for row in rows:
             image = ClusterImage.read(folder / row["file"], survey="nvss")
             centre = SkyCoord(float(row["ra"]), float(row["dec"]), unit="deg")
-            values += p_values(image, rng, 20, away=(centre, 10 * u.arcmin))
+            values += p_values(image, rng, 20, classifier, away=(centre, 10 * u.arcmin))
         good &= report(f"NVSS, {len(rows)} fields", values)
     print("all within the binomial's 99 %" if good else "NOT all within the binomial's 99 %")
     return 0 if good else 1

@@ -1,7 +1,7 @@
 """Every classifier on real sky that it has not seen: GLEAM targets in four bands, NVSS targets and control positions.
 
 Usage: python benchmarks/real_evaluation.py --weights ensemble-simulated.safetensors [--data FOLDER] [--folds 5]
-    [--seeds 5] [--seed 20261127] [--only gleam|nvss] [--no-networks] [--no-tuning]
+    [--seeds 5] [--tuning-seeds 2] [--seed 20261127] [--scores FOLDER]
 
 FOLDER holds ``index.csv``, ``mwa-gleam/`` and ``nvss/`` (default: HALOPY_TEST_DATA). Groups are connected pieces of
 sky, joined across both surveys; whatever learns from these images is trained without the group that it is scored on.
@@ -27,17 +27,22 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.table import QTable
 from scipy.optimize import linear_sum_assignment
 from sklearn.ensemble import RandomForestClassifier
 from tqdm import tqdm
 
 from halopy import classifiers
+from halopy.classify import metrics
 from halopy.classify.base import Classifier
+from halopy.classify.bootstrap import group_bootstrap
 from halopy.classify.ensemble import Ensemble
-from halopy.classify.evaluate import compare, cross_validate
+from halopy.classify.evaluate import cross_validate
 from halopy.classify.features import noise_level
 from halopy.classify.logistic import Logistic, training_labels
+from halopy.classify.scores import scored as scored_targets
 from halopy.classify.sklearn_model import SklearnClassifier
+from halopy.cutouts import write_atomically
 from halopy.errors import HalopyWarning
 from halopy.labels import is_positive
 
@@ -124,15 +129,26 @@ def remembering(path):
     return made
 
 
-def models(base, networks):
+def models(base):
     """Return every model by name; the baselines first."""
     made = {"prevalence": classifiers.create("prevalence"), "noise-only": classifiers.create("noise-only"),
             "pca-lr": classifiers.create("pca-lr"), "features-lr": classifiers.create("features-lr"),
             "matched-filter": classifiers.create("matched-filter"), "eight numbers": EightNumbers(),
             "forest on pixels": SklearnClassifier(RandomForestClassifier(n_estimators=200), input="pixels")}
-    if networks:
-        made |= {name: classifiers.create(name, max_epochs=25) for name in ("cnn", "attention-cnn", "dense")}
+    made |= {name: classifiers.create(name, max_epochs=25) for name in ("cnn", "attention-cnn", "dense")}
     return made | {"ensemble, simulated": Fixed(base)}
+
+
+def scores_of(survey, name, model, cutouts, folder, **settings):
+    """Return the scores of a model; those that a stopped run has left in the folder are read."""
+    path = None if folder is None else folder / f"{survey}-{name.replace(', ', '-').replace(' ', '-')}.ecsv"
+    if path is not None and path.exists():
+        return QTable.read(path, format="ascii.ecsv")
+    table = cross_validate(model, cutouts, **settings)
+    if path is not None:
+        table.meta.pop("history", None)
+        write_atomically(path, lambda temporary: table.write(temporary, format="ascii.ecsv"))
+    return table
 
 
 BASELINES = ("prevalence", "noise-only", "pca-lr", "features-lr", "matched-filter", "eight numbers", "forest on pixels")
@@ -152,23 +168,38 @@ def matched(sets):
     return {str(table["name"][i]) for i in (*one[a[near]], *two[b[near]])}
 
 
+def numbers(probability, positive, fold, pooled):
+    """Return AUC, accuracy, Brier score and recall at 1 % false positives, ``(4,)``, mean over the seeds."""
+    return np.mean([[metrics.roc_auc(p, positive, within=None if pooled else f), np.mean((p >= 0.5) == positive),
+                     metrics.brier(p, positive), metrics.recall_at_false_positive_rate(p, positive, 0.01)]
+                    for p, f in zip(probability.T, fold.T, strict=True)], axis=0)
+
+
 def show(scores, title, rng, pooled=False):
     """Print a line a model: metrics with their intervals, and the difference in AUC to the best baseline."""
-    auc = "roc_auc_pooled" if pooled else "roc_auc"
-    first = compare(scores, n=2, rng=rng)
-    value = {row["model"]: row["value"] for row in first if row["metric"] == auc}
-    best = max((name for name in BASELINES if np.isfinite(value.get(name, np.nan))), key=value.get)
-    table = compare(scores, baseline=best, n=1000, rng=rng)
-    one = table[0]
-    print(f"\n{title}: {one['n_positive']} halos, {one['n_negative']} others, {one['n_groups']} groups; "
-          f"{table.meta['n_unscored']} not scored; best baseline: {best}")
+    tables, unscored = scored_targets(scores, "name")
+    names, first = list(tables), next(iter(tables.values()))
+    positive, groups = np.asarray(first["positive"]), np.asarray(first["group"])
+    columns = [np.asarray(table[name]) for table in tables.values() for name in ("probability", "fold")]
+
+    def statistic(positive, *columns):
+        return np.array([numbers(columns[2 * k], positive, columns[2 * k + 1], pooled) for k in range(len(names))])
+
+    value = statistic(positive, *columns)
+    baselines = [k for k, name in enumerate(names) if name in BASELINES]
+    best = max(baselines, key=lambda k: value[k, 0])
+
+    def with_difference(*arrays):
+        found = statistic(*arrays)
+        return np.column_stack([found, found[:, 0] - found[best, 0]])
+
+    value, low, high = group_bootstrap(with_difference, groups, positive, *columns, n=1000, strata=positive, rng=rng)
+    print(f"\n{title}: {positive.sum()} halos, {(~positive).sum()} others, {len(np.unique(groups))} groups; "
+          f"{unscored} not scored; best baseline: {names[best]}")
     print(f"{'':20s}{'AUC':>20s}{'accuracy':>20s}{'Brier':>20s}{'recall at 1 % FP':>20s}{'AUC less best':>24s}")
-    for name in scores:
-        rows = {row["metric"]: row for row in table[table["model"] == name]}
-        cells = "".join(f"{rows[m]['value']:>7.3f} [{rows[m]['low']:.2f}, {rows[m]['high']:.2f}]"
-                        for m in (auc, "accuracy", "brier", "recall@false_positive_rate=1%"))
-        row = rows[auc]
-        difference = f"{row['difference']:+.3f} [{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]"
+    for k, name in enumerate(names):
+        cells = "".join(f"{value[k, m]:>7.3f} [{low[k, m]:.2f}, {high[k, m]:.2f}]" for m in range(4))
+        difference = f"{value[k, 4]:+.3f} [{low[k, 4]:+.2f}, {high[k, 4]:+.2f}]"
         print(f"{name:20s}{cells}{difference:>24s}", flush=True)
 
 
@@ -201,50 +232,49 @@ def main():
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=20261127)
-    parser.add_argument("--only", choices=("gleam", "nvss"))
-    parser.add_argument("--no-networks", action="store_true")
-    parser.add_argument("--no-tuning", action="store_true")
+    parser.add_argument("--tuning-seeds", type=int, default=2, help="of the ensemble that is tuned in every fold")
+    parser.add_argument("--scores", type=Path, help="folder where the scores are kept, so that a stopped run goes on")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("--data FOLDER, or the environment variable HALOPY_TEST_DATA")
     warnings.simplefilter("ignore", HalopyWarning)
-    settings = {"folds": arguments.folds, "seeds": arguments.seeds, "rng": arguments.seed}
+    base, kept = remembering(arguments.weights), arguments.scores
+    if kept is not None:
+        # Scores of other weights or settings are not these.
+        settings = f"{arguments.folds} {arguments.seeds} {arguments.tuning_seeds} {arguments.seed} {base.weights_id}"
+        kept = kept / hashlib.blake2b(settings.encode(), digest_size=6).hexdigest()
+        kept.mkdir(parents=True, exist_ok=True)
+    scored = partial(scores_of, folder=kept, folds=arguments.folds, rng=arguments.seed)
     sets, fields = real_sky.joint_groups(real_sky.gleam(arguments.data), real_sky.nvss(arguments.data))
-    base = remembering(arguments.weights)
-    print(f"{arguments.folds} folds x {arguments.seeds} seeds, seed {arguments.seed}, one thread; intervals 95 %")
+    print(f"{arguments.folds} folds x {arguments.seeds} seeds ({arguments.tuning_seeds} where tuned), seed "
+          f"{arguments.seed}, one thread; intervals 95 %")
 
-    tuned_scores = None
-    if not arguments.no_tuning:
-        many = real_sky.nvss(arguments.data, n_controls=120, apart=3)
-        many = real_sky.joint_groups(sets, many)[1]
-        Tuned.beside = extra(many, seed=arguments.seed)
-        tuned_scores = cross_validate(Tuned(base), real_sky.joined(sets, fields), progress=partial(tqdm, disable=None),
-                                      **settings)
-    if arguments.only != "nvss":
-        scores = {name: cross_validate(model, sets, **settings)
-                  for name, model in models(base, not arguments.no_networks).items()}
-        if tuned_scores is not None:
-            scores["ensemble, tuned"] = tuned_scores[np.asarray(tuned_scores["survey"]) != "nvss"]
-        show(scores, "GLEAM, four bands combined", arguments.seed)
-        show(scores, "the same, pairs of all folds", arguments.seed, pooled=True)
-        show(rows_of(scores, lambda t: ~np.isin(t["name"], DISPUTED)), "GLEAM without A3186 and A0122", arguments.seed)
-        pairs = matched(sets)
-        show(rows_of(scores, lambda t: np.isin(t["name"], list(pairs))), "GLEAM, clip level and declination matched",
-             arguments.seed)
-        for band in sets:
-            part = rows_of(scores, lambda t, band=band: np.asarray(t["survey"]) == band)
-            show({k: part[k] for k in part if k.startswith(("ensemble", "matched", "features"))}, band, arguments.seed)
-    if arguments.only != "gleam":
-        scores = {name: cross_validate(model, fields, **settings)
-                  for name, model in models(base, not arguments.no_networks).items()}
-        if tuned_scores is not None:
-            scores["ensemble, tuned"] = tuned_scores[np.asarray(tuned_scores["survey"]) == "nvss"]
-        show(rows_of(scores, lambda t: t["positive"] | (np.asarray(t["label"]) == "blank")), "NVSS, halos and controls",
-             arguments.seed, pooled=True)
-        centres = np.asarray(fields.table["name"])[np.asarray(fields.table["centre"])]
-        show(rows_of(scores, lambda t: np.isin(t["name"], centres)), "NVSS, halos and other targets", arguments.seed,
-             pooled=True)
-        missed(scores, fields)
+    many = real_sky.joint_groups(sets, real_sky.nvss(arguments.data, n_controls=120, apart=3))[1]
+    Tuned.beside = extra(many, seed=arguments.seed)
+    both = scored("both", "ensemble, tuned", Tuned(base), real_sky.joined(sets, fields), seeds=arguments.tuning_seeds,
+                  progress=partial(tqdm, disable=None))
+    in_nvss = np.asarray(both["survey"]) == "nvss"
+
+    scores = {name: scored("gleam", name, model, sets, seeds=arguments.seeds) for name, model in models(base).items()}
+    scores["ensemble, tuned"] = both[~in_nvss]
+    show(scores, "GLEAM, four bands combined", arguments.seed)
+    show(scores, "the same, pairs of all folds", arguments.seed, pooled=True)
+    show(rows_of(scores, lambda t: ~np.isin(t["name"], DISPUTED)), "GLEAM without A3186 and A0122", arguments.seed)
+    pairs = matched(sets)
+    show(rows_of(scores, lambda t: np.isin(t["name"], list(pairs))), "GLEAM, clip level and declination matched",
+         arguments.seed)
+    for band in sets:
+        part = rows_of(scores, lambda t, band=band: np.asarray(t["survey"]) == band)
+        show({k: part[k] for k in part if k.startswith(("ensemble", "matched", "features"))}, band, arguments.seed)
+
+    scores = {name: scored("nvss", name, model, fields, seeds=arguments.seeds) for name, model in models(base).items()}
+    scores["ensemble, tuned"] = both[in_nvss]
+    show(rows_of(scores, lambda t: np.asarray(t["positive"]) | (np.asarray(t["label"]) == "blank")),
+         "NVSS, halos and controls", arguments.seed, pooled=True)
+    centres = np.asarray(fields.table["name"])[np.asarray(fields.table["centre"])]
+    show(rows_of(scores, lambda t: np.isin(t["name"], centres)), "NVSS, halos and other targets", arguments.seed,
+         pooled=True)
+    missed(scores, fields)
 
 
 if __name__ == "__main__":

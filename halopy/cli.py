@@ -161,11 +161,15 @@ def _detector(arguments):
         settings["noise"] = NoiseEstimator(arguments.noise)
     if "classifier" in given:
         name = arguments.classifier
-        if name.endswith(".safetensors"):
+        if name.endswith(".safetensors") or os.path.isfile(name):
             settings["classifier"] = Classifier.load(name)
         else:
             has_weights = hasattr(classifiers[name], "pretrained")
             settings["classifier"] = classifiers.pretrained(name) if has_weights else classifiers.create(name)
+            if not has_weights and settings["classifier"].trainable:
+                raise HaloInputError(f"{name} must be trained before it searches",
+                                     hint=f"halopy train --classifier {name} -o {name}.safetensors, then --classifier "
+                                          f"{name}.safetensors")
     if "n_controls" in given:
         settings["n_controls"] = arguments.n_controls
     return Detector(**settings)

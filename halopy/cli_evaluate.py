@@ -97,7 +97,7 @@ def _trained(arguments):
         name, number = file.stem, 2
         while name in models or name == UNTRAINED and not arguments.no_baselines:
             name, number = f"{file.stem}-{number}", number + 1
-        models[name] = trained_model(file)
+        models[name] = trained_model(str(file))
     return models if arguments.no_baselines else models | {UNTRAINED: classifiers.create(UNTRAINED)}
 
 
@@ -151,6 +151,8 @@ def _lines(table, baseline):
 
 
 def _cell(row, value, ends, sign=""):
+    if not np.isfinite(row[value]):
+        return "-"
     text = f"{row[value]:{sign}.2f}"
     return text if not np.isfinite(row[ends[0]]) else \
         f"{text} ({row[ends[0]]:{sign}.2f} to {row[ends[1]]:{sign}.2f})"

@@ -40,6 +40,8 @@ def train(arguments):
         What to tell the user.
     """
     _check_output(arguments)
+    if arguments.checkpoint is not None and Path(arguments.checkpoint).resolve() == Path(arguments.output).resolve():
+        raise HaloInputError("--checkpoint and --output must be two files", path=arguments.output)
     name = arguments.classifier
     kind = classifiers[name]
     model = classifiers.create(name, **settings_of(kind, arguments.set, name))
@@ -89,7 +91,7 @@ def audit(arguments):
     if path is not None and path.exists() and not arguments.overwrite:
         raise HaloInputError("this file exists", path=path, hint="--overwrite, or another name")
     radius = angle("--radius", arguments.radius)
-    models = {str(file): load(file) if Path(file).exists() else trained_model(file) for file in arguments.model}
+    models = {str(file): load(file) if Path(file).is_file() else trained_model(file) for file in arguments.model}
     sets = [cutouts_in(paths) for paths in (arguments.train, arguments.test)]
     found = audit_split(*sets, radius=radius, models=models)
     if path is not None:
@@ -108,7 +110,7 @@ def audit(arguments):
 
 def trained_model(name):
     """Return the classifier of a file, or the one of a name whose weights ship."""
-    if Path(name).suffix or Path(name).exists():
+    if Path(name).suffix or Path(name).is_file():
         return Classifier.load(name)
     return classifiers.pretrained(name)
 
@@ -174,6 +176,10 @@ def _check_output(arguments):
         raise HaloInputError("the model is a file in a folder that exists", path=path, hint="model.safetensors")
     if arguments.seed < 0:
         raise HaloInputError("--seed must be 0 or more", found=arguments.seed)
+    if arguments.max_images is not None and arguments.max_images < 1:
+        raise HaloInputError("--max-images must be 1 or more", found=arguments.max_images)
+    if arguments.max_seconds is not None and not arguments.max_seconds >= 0:
+        raise HaloInputError("--max-seconds must be 0 or more", found=arguments.max_seconds)
 
 
 def _saved(model, cutouts, arguments):

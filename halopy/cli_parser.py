@@ -137,7 +137,8 @@ def _models(commands, common, run):
         "evaluate", parents=[common, cutouts], help="judge models on labelled cutouts",
         description="Score cutouts with trained models (--model), or cross-validate (--classifier): tables and a page.")
     which = evaluate.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", nargs="+", metavar="FILE", help="trained models that have not seen the cutouts")
+    which.add_argument("--model", nargs="+", metavar="FILE",
+                       help="trained models that have not seen the cutouts, or names with weights")
     which.add_argument("--classifier", nargs="+", metavar="NAME", help="installed classifiers, trained in every fold")
     evaluate.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
     evaluate.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -160,7 +161,8 @@ def _models(commands, common, run):
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     audit.add_argument("--train", required=True, nargs="+", metavar="PATH", help="cutouts to train on")
     audit.add_argument("--test", required=True, nargs="+", metavar="PATH", help="cutouts to judge with")
-    audit.add_argument("--model", nargs="+", default=[], metavar="FILE", help="models and generators in use")
+    audit.add_argument("--model", nargs="+", default=[], metavar="FILE",
+                       help="models and generators in use, or names with weights")
     audit.add_argument("--radius", default="1.5deg", metavar="ANGLE", help="nearer targets share sky (default 1.5deg)")
     audit.add_argument("-o", "--output", metavar="FILE", help="write the findings as .ecsv")
     audit.add_argument("--overwrite", action="store_true", help="replace FILE")

@@ -219,9 +219,13 @@ class Detector(Model):
         probability, rank = np.full((2, len(cutouts)), np.nan)
         if usable.any():
             scaled = cutouts[usable] if self.scaling is None else self.scaling(cutouts[usable])
-            probability[usable] = model.predict_proba(scaled)
             # Probabilities crowd at 1, and ties count against a target.
-            rank[usable] = model.statistic(scaled) if hasattr(model, "statistic") else probability[usable]
+            if callable(getattr(model, "statistic", None)) and callable(getattr(model, "probability", None)):
+                rank[usable] = model.statistic(scaled)
+                probability[usable] = model.probability(rank[usable])
+            else:
+                probability[usable] = model.predict_proba(scaled)
+                rank[usable] = model.statistic(scaled) if hasattr(model, "statistic") else probability[usable]
         return probability, rank
 
     def _score(self, image, targets, rng, blind):
@@ -239,7 +243,6 @@ class Detector(Model):
         if not blind:
             p_value[usable], n_controls, crowded = self._p_values(image, model, targets["position"][inside],
                                                                   rank[usable], rng)
-
         scale = image.meta.get("flux_scale")
         if scale is None:
             scale = surveys[image.meta["survey"]].flux_scale if image.meta.get("survey") in surveys else 0.1
@@ -312,7 +315,6 @@ class Detector(Model):
         x, y = (np.zeros(0),) * 2
         if len(targets):
             x, y = SkyToPixel(image.wcs, image.shape)(targets.icrs.ra.deg, targets.icrs.dec.deg)
-        # Where many targets leave too little sky, controls come closer to them.
         for share in (1.0, 0.5, 0.25):
             allowed, reach = free.copy(), share * self.exclusion * fwhm
             for a, b in zip(x, y, strict=True):
@@ -347,7 +349,8 @@ class Detector(Model):
                 detections[name] = targets[name]
         if image.frequency is not None and len(detections):
             detections["frequency"] = np.full(len(detections), image.frequency.to_value(u.MHz)) * u.MHz
-        detections.meta = {"halopy": importlib.metadata.version("halopy-radio"), "detector": repr(self)}
+        detections.meta = {"halopy": importlib.metadata.version("halopy-radio"), "detector": repr(self),
+                           "classifier": repr(self._model()), "weights": self._model().weights_id or "none"}
         if error is not None:
             detections.meta["error"] = error
         return detections

@@ -143,6 +143,8 @@ def is_positive(table, *, grades=GRADES, mini_halo=True):
     """
     if "label" not in table.colnames:
         raise HaloInputError("a column 'label' is needed to know what is positive", found=table.colnames)
+    if isinstance(grades, str):
+        raise HaloInputError("grades must be a sequence", found=grades, hint=f"grades=[{grades!r}]")
     for grade in grades:
         if grade not in GRADES:
             raise HaloInputError(f"a grade is one of {', '.join(GRADES)}", found=grade)

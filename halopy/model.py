@@ -80,6 +80,18 @@ class Model(Step):
         """Write settings, arrays and training groups as one ``.safetensors`` file."""
         save(self, path, overwrite=overwrite)
 
+    @property
+    def weights_id(self):
+        """Sixteen hexadecimal digits that tell the arrays of this model from any others; empty where it has none."""
+        state = self._state()
+        if not state:
+            return ""
+        digest = hashlib.sha256()
+        for name in sorted(state):
+            array = np.ascontiguousarray(state[name])
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+        return digest.hexdigest()[:16]
+
     @classmethod
     def load(cls, path):
         """Read what `save` wrote.
@@ -122,6 +134,8 @@ def load(path):
         with safe_open(path, framework="numpy") as stream:
             text = (stream.metadata() or {}).get("halopy")
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError as error:
+        raise HaloInputError("there is no such file", path=path, hint="check the spelling") from error
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # numpy has no bfloat16
         raise HaloInputError(f"not a readable safetensors file: {error}", path=path,
                              hint="halopy loads nothing else: pickles and .pt files can run code") from error

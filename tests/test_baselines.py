@@ -235,3 +235,12 @@ def test_weights_of_other_features():
     model = Logistic(np.zeros(2), np.ones(2), np.ones(2), np.zeros(1))
     with pytest.raises(HaloInputError, match="this model was trained on 2 numbers a cutout"):
         model(np.zeros((4, 3)))
+
+
+def test_weights_have_an_identity(tmp_path):
+    """A result says which weights made it: the same file, the same digits; other training, others."""
+    one, other = (classifiers.create("features-lr", compact=False).fit(simulated_cutouts(24, rng=k)) for k in (1, 2))
+    one.save(tmp_path / "one.safetensors")
+    assert len(one.weights_id) == 16 and one.weights_id != other.weights_id
+    assert classifiers["features-lr"].load(tmp_path / "one.safetensors").weights_id == one.weights_id
+    assert classifiers.create("features-lr").weights_id == ""

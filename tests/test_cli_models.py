@@ -1,4 +1,4 @@
-"""``halopy train``, ``evaluate``, ``audit`` and ``finetune``: what is written, what is said, and what is refused."""
+"""``halopy train``, ``evaluate`` and ``finetune``: what is written, what is said, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
-from evaluation import Copies, some
+from evaluation import some
 
 import halopy.cli as cli
 from halopy import CutoutSet, classifiers, simulate
@@ -110,6 +109,14 @@ def test_what_is_there_is_not_overwritten_and_nothing_is_trained_for_it(run, fil
     assert code == 2 and "--seed must be 0 or more" in errors
 
 
+def test_the_state_of_a_run_is_not_written_where_the_model_goes(run, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training.NetworkClassifier, "_fit", never)
+    code, _, errors = run("train", "--classifier", "cnn", "--cutouts", files / "train.fits", "-o", "m.safetensors",
+                          "--checkpoint", tmp_path / "m.safetensors")
+    assert code == 2 and "--checkpoint and --output must be two files" in errors
+
+
 @pytest.mark.parametrize(("texts", "settings"), [
     ([], {}), (["width=8", "dropout = 0.5"], {"width": 8, "dropout": 0.5}), (["augment=False"], {"augment": False}),
     (["pixels-per-beam=None"], {"pixels_per_beam": None}), (["grades=['confirmed']"], {"grades": ["confirmed"]}),
@@ -132,7 +139,11 @@ def test_settings_that_are_none(text, error):
     (["--classifier", "matched-filter"], "matched-filter needs no training"),
     (["--classifier", "cnnn"], "cnnn"),
     (["--classifier", "cnn", "--set", "depth=3"], "cnn has no setting 'depth'"),
-    (["--classifier", "cnn", "--set", "width=1"], "width must be a whole number of 2 or more")])
+    (["--classifier", "cnn", "--set", "width=1"], "width must be a whole number of 2 or more"),
+    (["--classifier", "cnn", "--set", "device=nowhere"], "device must be one that torch has on this machine"),
+    (["--classifier", "cnn", "--set", "grades=confirmed"], "grades must be a sequence (found 'confirmed')"),
+    (["--classifier", "cnn", "--max-images", "0"], "--max-images must be 1 or more"),
+    (["--classifier", "cnn", "--max-seconds", "nan"], "--max-seconds must be 0 or more")])
 def test_what_cannot_be_trained(run, files, tmp_path, more, text):
     code, _, errors = run("train", *more, "--cutouts", files / "train.fits", "-o", tmp_path / "m.safetensors")
     assert code == 2 and text in errors and len(errors.splitlines()) == 1
@@ -188,6 +199,19 @@ def test_held_out_cutouts_and_trained_models(run, files, tmp_path):
     assert np.nanmax(report["threshold"]) == 0.3
 
 
+def test_weights_that_ship_are_judged_by_name(run, files, tmp_path, monkeypatch):
+    # A folder of that name is not a file of a model.
+    (tmp_path / "ensemble").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code, said, errors = run("evaluate", "--model", "ensemble", files / "cnn.safetensors", "--cutouts",
+                             files / "test.fits", "-o", "out", "--draws", "5")
+    assert (code, errors) == (0, "")
+    assert [line.split()[0] for line in said.splitlines()[1:4]] == ["ensemble", "cnn", "matched-filter"]
+    scores = QTable.read(tmp_path / "out" / "scores-ensemble.ecsv", format="ascii.ecsv")
+    expected = classifiers.pretrained("ensemble").predict_proba(CutoutSet.read(files / "test.fits"))
+    assert np.array_equal(scores["probability"][:, 0], expected, equal_nan=True)
+
+
 def test_a_model_that_has_seen_a_group_is_not_judged(run, files, tmp_path):
     code, said, errors = run("evaluate", "--model", files / "cnn.safetensors", "--cutouts", files / "test.fits",
                              files / "train.fits", "-o", tmp_path / "out")
@@ -210,6 +234,16 @@ def test_groups_of_sky(run, tmp_path):
     assert "no column 'nme'" in run(*command, "-o", tmp_path / "x", "--by", "nme")[2]
 
 
+def test_what_needs_both_classes_has_no_number(run, files, tmp_path):
+    cutouts = CutoutSet.read(files / "test.fits")
+    cutouts[np.asarray(cutouts.table["label"]) == "halo"].write(tmp_path / "halos.fits")
+    code, said, _ = run("evaluate", "--model", files / "cnn.safetensors", "--cutouts", tmp_path / "halos.fits", "-o",
+                        tmp_path / "out", "--draws", "5")
+    assert code == 0 and "nan" not in said
+    # Neither an area nor its difference; the recall is known.
+    assert re.match(r"cnn +- +- +1\.00 .*\d\.\d\d .*- +\d\.\d\d", said.splitlines()[1])
+
+
 @pytest.mark.parametrize(("more", "text"), [
     (["--classifier", "pca-lr", "--baseline", "cnn"], "--baseline must be one of the models"),
     (["--classifier", "pca-lr", "--threshold", "2"], "--threshold must be a probability"),
@@ -220,6 +254,7 @@ def test_groups_of_sky(run, tmp_path):
     (["--classifier", "pca-lr", "--folds", "100"], "100 folds need at least 100 groups"),
     (["--model", "cnn.safetensors", "--folds", "3"], "--folds belongs to --classifier"),
     (["--model", "train.fits"], "not a readable safetensors file"),
+    (["--model", "gone.safetensors"], "gone.safetensors: there is no such file"),
     (["--model", "cnn.safetensors", "--classifier", "cnn"], "not allowed with argument"), ([], "one of the arguments")])
 def test_what_cannot_be_evaluated(run, files, tmp_path, monkeypatch, more, text):
     monkeypatch.chdir(files)
@@ -232,86 +267,6 @@ def test_a_folder_that_cannot_be_made(run, files, tmp_path):
     code, _, errors = run("evaluate", "--classifier", "prevalence", "--cutouts", files / "test.fits", "-o",
                           tmp_path / "file" / "out")
     assert code == 2 and "cannot make this folder" in errors
-
-
-# ------------------------------------------------------------------------------------------------- audit
-
-def sky(folder, name, *, names, groups, ra, seed=1, data=None):
-    cutouts = some(len(names), rng=seed)
-    table = QTable({"name": names, "group": groups, "label": np.full(len(names), "halo"),
-                    "position": SkyCoord(ra, np.full(len(names), -30.0), unit="deg")})
-    cutouts = cutouts.replace(table=table, **({} if data is None else {"data": data}))
-    cutouts.write(folder / name)
-    return cutouts
-
-
-def test_a_clean_split(run, tmp_path):
-    sky(tmp_path, "train.fits", names=["A13"], groups=["1"], ra=[10.0])
-    sky(tmp_path, "test.fits", names=["A85"], groups=["2"], ra=[50.0], seed=2)
-    assert run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits") == (
-        0, "nothing found: 1 cutouts to train on and 1 to judge with share nothing\n", "")
-
-
-def test_one_cluster_under_two_names(run, tmp_path):
-    """As the cluster of A520, which PSZ2 calls G195.75-24.32."""
-    sky(tmp_path, "train.fits", names=["A520", "far"], groups=["1", "2"], ra=[73.54, 200.0])
-    sky(tmp_path, "test.fits", names=["PSZ2 G195.75-24.32"], groups=["3"], ra=[73.545], seed=2)
-    code, said, errors = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "-o",
-                             tmp_path / "found.ecsv")
-    assert code == 5 and errors == ""
-    # 0.005 deg of right ascension at -30 deg are 0.26 arcmin.
-    assert re.search(r"two-names: A520 and PSZ2 G195.75-24.32, 0.26 arcmin apart: .*give both one group", said)
-    assert "far" not in said and "1 two-names" in said
-    table = QTable.read(tmp_path / "found.ecsv", format="ascii.ecsv")
-    assert table["kind"].tolist() == ["two-names"] and table["separation"].unit == u.arcmin
-    code, _, errors = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "-o",
-                          tmp_path / "found.ecsv")
-    assert code == 2 and "this file exists" in errors
-
-
-def test_augmented_copies(run, tmp_path):
-    train = sky(tmp_path, "train.fits", names=["A520", "A13"], groups=["1", "2"], ra=[73.54, 10.0])
-    # The same pixels turned by a right angle, under a name and at a place that do not tell.
-    sky(tmp_path, "turned.fits", names=["new"], groups=["9"], ra=[300.0], data=np.rot90(train.data[0])[None])
-    code, said, _ = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "turned.fits")
-    assert code == 5 and "turned-copy: A520 and new" in said and "split first, then augment" in said
-    # Brighter and turned: the pixels do not tell, the column does.
-    made = sky(tmp_path, "x.fits", names=["A13"], groups=["9"], ra=[10.0], data=1.1 * np.rot90(train.data[1])[None])
-    made.table["augmented_from"] = [1]
-    made.write(tmp_path / "augmented.fits")
-    code, said, _ = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "augmented.fits")
-    assert code == 5 and "augmented-copy: A13 and A13" in said
-
-
-@pytest.mark.parametrize("kind", ["generator", "classifier"])
-def test_models_that_were_made_from_a_test_cluster(run, tmp_path, kind):
-    train = sky(tmp_path, "train.fits", names=["A520", "A13"], groups=["1", "2"], ra=[73.54, 10.0])
-    sky(tmp_path, "test.fits", names=["A85"], groups=["3"], ra=[100.0], seed=2)
-    both = train.join(CutoutSet.read(tmp_path / "test.fits"))
-    both.table["label"] = ["halo", "none", "halo"]
-    model = Saved().fit(both) if kind == "generator" else classifiers.create("prevalence").fit(both)
-    model.save(tmp_path / "made.safetensors")
-    code, said, _ = run("audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "--model",
-                        tmp_path / "made.safetensors")
-    assert code == 5 and re.search(r"model-saw-test: .*made.safetensors and group 3 \(A85\)", said)
-
-
-class Saved(Copies):
-    """A generator that leaves its images out of its file."""
-
-    def _state(self):
-        return {}
-
-
-def test_many_findings_are_counted(run, tmp_path):
-    names = [f"A{n}" for n in range(300)]
-    for name, seed in (("train.fits", 1), ("test.fits", 2)):
-        sky(tmp_path, name, names=names, groups=names, ra=np.arange(300.0), seed=seed)
-    command = ["audit", "--train", tmp_path / "train.fits", "--test", tmp_path / "test.fits", "--radius"]
-    code, said, _ = run(*command, "1arcmin")
-    assert code == 5 and "... and 100 more" in said and "300 same-name" in said
-    code, _, errors = run(*command, "wide")
-    assert code == 2 and "--radius takes an angle" in errors
 
 
 # ---------------------------------------------------------------------------------------------- finetune
@@ -362,11 +317,19 @@ def test_any_model_with_the_method_can_be_continued(run, files, tmp_path):
 # ------------------------------------------------------------------------------------------------- weights by name
 
 def test_a_trained_model_searches_images(run, files, tmp_path, repository):
-    code, said, errors = run("detect", repository / "halopy" / "data" / "demo.fits", "--targets",
-                             repository / "halopy" / "data" / "demo_targets.ecsv", "--n-controls", "0",
-                             "--classifier", files / "cnn.safetensors", "-o", tmp_path / "out")
+    # A model keeps the name that it was given with -o.
+    (tmp_path / "mine").write_bytes((files / "cnn.safetensors").read_bytes())
+    code, _, errors = run("detect", repository / "halopy" / "data" / "demo.fits", "--targets",
+                          repository / "halopy" / "data" / "demo_targets.ecsv", "--n-controls", "0",
+                          "--classifier", tmp_path / "mine", "-o", tmp_path / "out")
     assert code == 0, errors
     assert "ConvolutionalClassifier" in (tmp_path / "out" / "detections.ecsv").read_text(encoding="utf-8")
+
+
+def test_a_network_without_weights_cannot_search(run, repository, tmp_path):
+    code, _, errors = run("detect", repository / "halopy" / "data" / "demo.fits", "--classifier", "cnn", "-o",
+                          tmp_path / "out")
+    assert code == 2 and "cnn must be trained before it searches; try: halopy train --classifier cnn" in errors
 
 
 def test_weights_that_ship_have_a_name():

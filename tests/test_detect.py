@@ -79,6 +79,7 @@ def test_one_row_per_target_in_their_order():
         if name in table.colnames and unit is not None:
             assert table[name].unit == unit, name
     assert table.meta["detector"].startswith("Detector(")
+    assert table.meta["classifier"].startswith("MatchedFilter(") and table.meta["weights"] == "none"
 
 
 def test_the_halo_is_measured():

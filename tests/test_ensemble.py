@@ -160,21 +160,13 @@ def turned(cutouts, view):
     return cutouts.replace(data=data[:, :, ::-1] if view >= 4 else data, table=table)
 
 
-def test_orientation_does_not_matter(sky, trained):
-    """Where the centre is a pixel: views are averaged, and the matched filter's grid of centres has their symmetry."""
-    cutouts = sky[:12].replace(data=sky.data[:12, :63, :63])
+@pytest.mark.parametrize("size", [63, 64])
+def test_orientation_does_not_matter(sky, trained, size):
+    """Views are averaged, and the matched filter's grid of centres has their symmetry, in odd and even cutouts."""
+    cutouts = sky[:12].replace(data=sky.data[:12, :size, :size])
     expected = trained.logit(cutouts)
-    for view in (1, 2, 6):
+    for view in (1, 2, 4, 6):
         np.testing.assert_allclose(trained.logit(turned(cutouts, view)), expected, atol=1e-3)
-
-
-def test_orientation_hardly_matters_in_even_cutouts(sky, trained):
-    """Windows about the found centre lie half a pixel off where the centre lies between pixels."""
-    cutouts = sky[:30]
-    expected = trained.logit(cutouts)
-    for view in (2, 4):
-        difference = trained.logit(turned(cutouts, view)) - expected
-        assert np.sqrt(np.mean(difference**2)) < 0.2 * expected.std()
 
 
 def test_the_unit_does_not_matter(sky, trained):

@@ -96,13 +96,10 @@ def test_the_eight_views_have_the_same_features(view):
 
 
 def test_even_cutouts_turned_by_half_a_circle():
-    """What is about the target stays; what is about the found centre moves by a pixel at most."""
+    """The centre of an even cutout lies between pixels, and so does that of what is found."""
     cutouts = some_cutouts(sky(x=3, flux=10.0, n=6, side=96), beam=ROUND, pixel_scale=SCALE)
-    first, names = halo_features(cutouts)
-    difference = np.abs(halo_features(turned(cutouts, 2))[0] - first)
-    about = np.char.startswith(names, "found_") & ~np.isin(names, ["found_snr", "found_radius", "found_offset"])
-    assert difference[:, ~about].max() < 1e-4
-    assert np.median(difference[:, about]) < 0.1
+    first, _ = halo_features(cutouts)
+    np.testing.assert_allclose(halo_features(turned(cutouts, 2))[0], first, atol=1e-4)
 
 
 def test_the_unit_does_not_matter():

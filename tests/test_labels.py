@@ -56,6 +56,11 @@ def test_unknown_label():
         is_positive(QTable({"label": ["halos"]}))
 
 
+def test_grades_are_a_sequence():
+    with pytest.raises(HaloInputError, match=r"grades must be a sequence .found 'confirmed'.*grades=\['confirmed'\]"):
+        is_positive(QTable({"label": ["halo"]}), grades="confirmed")
+
+
 def test_unknown_grade():
     with pytest.raises(HaloInputError, match="a grade is one of confirmed"):
         is_positive(QTable({"label": ["halo"]}), grades=["sure"])

@@ -9,6 +9,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from evaluation import Copies, Mean, Nearest, some
 
+from halopy import simulate
 from halopy.classify.leakage import KINDS, audit_split, leakage_probe
 from halopy.errors import HaloInputError
 from halopy.preprocess.augment import Augmenter
@@ -146,6 +147,19 @@ def test_one_name_at_two_places_is_two_targets():
     for cutouts in (train := _sky(("a", "1", 10, -30)), test := _sky(("a", "2", 200, -30), seed=2)):
         cutouts.table.remove_column("position")
     assert audit_split(train, test)["kind"].tolist() == ["same-name"]
+
+
+def test_simulated_cutouts_share_no_sky_with_their_neighbours():
+    train = _sky(("a", "sim-1", 10, -30), ("b", "sim-2", 200, -30))
+    for near in (_sky(("c", "sim-3", 10.1, -30), seed=2), _sky(("A2744", "J1", 200.1, -30), seed=3)):
+        assert len(audit_split(train, near)) == len(audit_split(near, train)) == 0
+    # One scene on both sides is one, two at one place are odd, and real sky is as near as it is.
+    assert audit_split(train, train)["kind"].tolist() == ["same-pixels", "same-pixels"]
+    assert audit_split(train, _sky(("c", "sim-3", 10, -30), seed=2))["kind"].tolist() == ["two-names"]
+    real = _sky(("A", "J1", 200.1, -30), seed=3), _sky(("B", "J2", 200.2, -30), seed=4)
+    assert audit_split(*real)["kind"].tolist() == ["shared-sky"]
+    # What halopy simulates has such groups.
+    assert np.char.startswith(simulate.cutouts(2, rng=1).table["group"], "sim-").all()
 
 
 def test_models_can_have_names():

@@ -135,7 +135,7 @@ class TestBadFile:
             load(path)
 
     def test_no_file(self, tmp_path):
-        with pytest.raises(HaloInputError, match="not a readable safetensors file"):
+        with pytest.raises(HaloInputError, match="there is no such file; try: check the spelling"):
             load(tmp_path / "none.safetensors")
 
     def test_cut_off(self, line, tmp_path):

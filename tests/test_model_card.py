@@ -72,10 +72,16 @@ def test_it_tells_halos_from_blank_sky(model):
 
 
 def test_every_group_it_has_seen_is_on_the_card(model, card):
-    named = group_hashes(list(card["real"])) if card["real"] else []
+    named = group_hashes([*card["real"], *(name for names in card["also"].values() for name in names)])
     unnamed = set(model.groups_) - set(named)
     assert set(named) <= set(model.groups_)
     assert len(unnamed) == card["simulated"]["groups"]
+
+
+def test_it_knows_its_sky_under_the_names_of_each_survey(model, card):
+    """Groups of several surveys are named anew: what was trained on must not be scored under another name."""
+    for survey in ("gleam", "nvss"):
+        assert card["also"][survey] and set(group_hashes(card["also"][survey])) <= set(model.groups_)
 
 
 def test_the_card_names_its_sources(card, seen):

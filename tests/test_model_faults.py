@@ -164,7 +164,7 @@ def test_numbers_that_numpy_does_not_know(folder, tmp_path, dtype):
     (lambda header: header["step"].update(model=["halopy.classifiers", "gone"]), "no model 'gone'"),
     # No machine has the memory for it.
     (lambda header: header["step"]["params"].update(width=10**12), "settings in this file do not fit this halopy"),
-    (lambda header: header["step"]["params"].update(device="nowhere"), "settings in this file do not fit this halopy"),
+    (lambda header: header["step"]["params"].update(device="nowhere"), "device must be one that torch has"),
     (lambda header: header["step"].update(groups=None), "settings in this file do not fit this halopy"),
 ])
 def test_a_header_that_does_not_fit(folder, tmp_path, change, text):

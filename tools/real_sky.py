@@ -68,6 +68,11 @@ def nvss(folder, *, n_controls=35, apart=6, rng=20261122):
     return made[0].join(*made[1:])
 
 
+def groups_of(cutouts):
+    """Return the groups of sky of one survey alone, as `halopy.io.catalog.sky_groups` names them."""
+    return np.asarray(sky_groups(SkyCoord(cutouts.table["position"]).icrs, WITHIN)).tolist()
+
+
 def joint_groups(sets, fields):
     """Give both surveys groups of sky that are the same where they share it; return them changed."""
     first = next(iter(sets.values()))

@@ -31,6 +31,7 @@ from halopy.classify.calibrate import calibrate
 from halopy.classify.ensemble import Ensemble
 from halopy.classify.evaluate import evaluate, report
 from halopy.io.dataset import fetch_mwa_halos
+from halopy.model import group_hashes
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -75,6 +76,15 @@ def tuned(base, real, beside, *, rng=None):
     return base.finetune(real[rows].join(beside), rng=rng, progress=False, **TUNING)
 
 
+def other_names(sets, fields=None):
+    """Return the groups of the real sky as each survey alone names them: the model knows them under those, too."""
+    first = next(iter(sets.values()))
+    names = {"gleam": sorted({*np.asarray(first.table["group"]).tolist(), *real_sky.groups_of(first)})}
+    if fields is not None:
+        names["nvss"] = sorted(set(real_sky.groups_of(fields[np.asarray(fields.table["centre"])])))
+    return names
+
+
 def card(model, *, n, seed, gleam=None, nvss=None, command):
     """Return what the model was trained on, as a dict for JSON."""
     groups = {}
@@ -112,17 +122,20 @@ def main():
     model = simulated(n, seed, checkpoint=arguments.checkpoint, progress=bar)
     model.save(arguments.output / "ensemble-simulated.safetensors", overwrite=True)
     gleam = nvss = None
+    also = {}
     if arguments.fetch is not None:
         fetch_mwa_halos(arguments.fetch, bands=list(real_sky.BANDS), progress=bar)
     if arguments.data or arguments.fetch:
-        sets = real_sky.gleam(arguments.data or arguments.fetch)
-        fields = None
+        sets, fields = real_sky.gleam(arguments.data or arguments.fetch), None
         if arguments.data:
             fields = real_sky.nvss(arguments.data, n_controls=120, apart=3)
+        also = other_names(sets, fields)
+        if arguments.data:
             sets, fields = real_sky.joint_groups(sets, fields)
         real = real_sky.joined(sets, None if fields is None else fields[np.asarray(fields.table["centre"])])
         model = tuned(model, real, extra(fields, seed=seed), rng=seed)
         model = calibrate(model, training_sky.cutouts(max(n // 8, 256), rng=seed + 5))
+        model.groups_ = tuple(sorted({*model.groups_, *group_hashes(np.concatenate(list(also.values())))}))
         first = next(iter(sets.values())).table
         gleam = zip(first["name"], first["group"], strict=True)
         nvss = None if fields is None else zip(fields.table["field"], fields.table["group"], strict=True)
@@ -131,6 +144,7 @@ def main():
     data = "" if not (arguments.data or arguments.fetch) else " --data FOLDER" if arguments.data else " --fetch FOLDER"
     facts = card(model, n=n, seed=seed, gleam=gleam, nvss=nvss,
                  command=f"python tools/train_ensemble.py -o OUTPUT{data} -n {n} --seed {seed}")
+    facts["also"] = also
     facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (arguments.output / "ensemble.json").write_text(text, encoding="utf-8")

@@ -12,7 +12,8 @@ from halopy.classify.cnn import ConvolutionalNetwork
 from halopy.classify.gradcam import grad_cam
 from halopy.classify.halo_features import halo_features
 from halopy.classify.inputs import has_signal, model_input
-from halopy.classify.training import NetworkClassifier
+from halopy.classify.threads import one_thread
+from halopy.classify.training import CHUNK, NetworkClassifier
 from halopy.classify.views import augmented, dihedral
 from halopy.errors import HaloInputError
 from halopy.labels import GRADES
@@ -99,13 +100,15 @@ class Ensemble(NetworkClassifier):
 
         Their scatter tells how far the members agree.
         """
-        self.predict_proba(cutouts[:0])
+        self._check_use(cutouts)
         inputs = self._inputs(cutouts)
-        usable = has_signal(inputs)
         result = np.full((len(inputs), self.n_numeric + self.n_convolutional), np.nan)
-        for member in range(result.shape[1]):
-            one = self._module.one(member)
-            result[usable, member] = self._logits(one, inputs[usable])
+        rows = np.flatnonzero(has_signal(inputs))
+        with torch.inference_mode(), one_thread():
+            for part in np.split(rows, range(CHUNK, len(rows), CHUNK)):
+                images = self._tensor(inputs[part])
+                logits = [self._module.each(self._view(images, k)).double() for k in range(self.views)]
+                result[part] = (sum(logits) / self.views).cpu().numpy()
         return result
 
     def explain(self, cutouts, *, method=None):
@@ -179,24 +182,10 @@ class _Network(nn.Module):
         return torch.stack([*(member(numbers)[:, 0] for member in self.numeric),
                             *(member(images) for member in self.convolutional)], dim=1)
 
-    def one(self, member):
-        """Return a network that is one member."""
-        return _One(self, member)
-
     def forward(self, rows):
         logits = self.each(rows)
         # In training each member answers for itself.
         return logits if self.training else logits.mean(dim=1)
-
-
-class _One(nn.Module):
-
-    def __init__(self, network, member):
-        super().__init__()
-        self.network, self.member = network, member
-
-    def forward(self, rows):
-        return self.network.each(rows)[:, self.member]
 
 
 def _images(rows):

@@ -66,11 +66,19 @@ def halo_features(cutouts):
 
 
 def _windows(data, x, y, half):
-    """Cut ``(2 half + 1)²`` pixels about the pixel nearest to each offset from the centre; NaN beyond the edge."""
-    ny, nx = data.shape[1:]
+    """Cut windows of ``2 half`` pixels (one more where the cutout's number is odd) about offsets from the centre.
+
+    An even cutout has its centre between pixels, and so has its window: turned sky gives the turned window. NaN beyond
+    the edge.
+    """
     padded = np.pad(data, ((0, 0), (half, half), (half, half)), constant_values=np.nan)
-    column = np.clip(np.rint((nx - 1) / 2 + x), 0, nx - 1).astype(int)
-    row = np.clip(np.rint((ny - 1) / 2 + y), 0, ny - 1).astype(int)
-    side = np.arange(2 * half + 1)
-    return padded[np.arange(len(data))[:, None, None], (row[:, None] + side)[:, :, None],
-                  (column[:, None] + side)[:, None, :]]
+    index = []
+    for n, offset in zip(data.shape[1:], (y, x), strict=True):
+        odd = n % 2
+        limit = (n - 2 + odd) / 2
+        middle_of = (n - 1) / 2 + np.clip(np.rint(offset), -limit, limit)
+        side = 2 * half + odd
+        # The window's first pixel in the padded image.
+        first = np.rint(middle_of - (side - 1) / 2 + half).astype(int)
+        index.append(first[:, None] + np.arange(side))
+    return padded[np.arange(len(data))[:, None, None], index[0][:, :, None], index[1][:, None, :]]

@@ -17,6 +17,7 @@ from halopy.classify import metrics
 from halopy.classify.evaluate import check_model, cropped, deal, prepared, seen_groups, takes_rng, train_model
 from halopy.errors import HaloInputError
 from halopy.model import group_hashes
+from halopy.simulate.survey_cutouts import SIMULATED
 
 __all__ = ["audit_split", "leakage_probe"]
 
@@ -117,7 +118,8 @@ def audit_split(train, test, *, radius=1.5 * u.deg, same=1 * u.arcmin, models=()
     train, test : CutoutSet
         With ``group`` or ``position``, and ``name``.
     radius : `~astropy.units.Quantity`, optional
-        Up to this angle two cutouts share sky, default 1.5°; as of `halopy.io.catalog.sky_groups`.
+        Up to this angle two cutouts share sky, default 1.5°; as of `halopy.io.catalog.sky_groups`. Simulated
+        ones, whose groups begin with ``sim-``, share none with their neighbours.
     same : `~astropy.units.Quantity`, optional
         Up to this angle two positions are one target, default 1′.
     models : sequence or mapping of str, optional
@@ -268,6 +270,13 @@ def _augmented(cutouts):
     return ~np.broadcast_to(getattr(cutouts.table["augmented_from"], "mask", False), len(cutouts))
 
 
+def _simulated(cutouts):
+    """Return which cutouts show a sky of their own, whatever lies near the place where they were put."""
+    if "group" not in cutouts.table.colnames:
+        return np.zeros(len(cutouts), dtype=bool)
+    return np.char.startswith(np.asarray(cutouts.table["group"]).astype(str), SIMULATED)
+
+
 def _positions(train, test, names, radius, same):
     if any("position" not in cutouts.table.colnames for cutouts in (train, test)):
         return
@@ -283,7 +292,10 @@ def _positions(train, test, names, radius, same):
     if any(rows.size == 0 for rows, _ in places):
         return
     left, right, separation, _ = search_around_sky(places[0][1], places[1][1], max(radius, same))
+    made_up = [_simulated(cutouts) for cutouts in (train, test)]
     for i, j, angle in zip(places[0][0][left], places[1][0][right], separation, strict=True):
+        if angle > same and (made_up[0][i] or made_up[1][j]):
+            continue
         one = angle <= same and names[0][i] != names[1][j]
         yield "two-names" if one else "shared-sky", i, j, angle.to_value(u.arcmin)
 

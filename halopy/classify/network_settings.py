@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from halopy.errors import HaloInputError
 
@@ -26,3 +27,8 @@ def check_settings(network):
     if not (0 <= network.dropout < 1 and 0 <= network.validation_fraction < 1):
         raise HaloInputError("dropout and validation_fraction must be in [0, 1)",
                              found=(network.dropout, network.validation_fraction))
+    try:
+        torch.empty(0, device=network.device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise HaloInputError("device must be one that torch has on this machine", found=network.device,
+                             hint="device='cpu'") from error

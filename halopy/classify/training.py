@@ -152,7 +152,7 @@ class NetworkClassifier(Classifier):
         Selvaraju et al. 2017, arXiv:1610.02391 (Grad-CAM), in the form of Draelos & Carin 2020,
         arXiv:2011.08891; Zeiler & Fergus 2014, arXiv:1311.2901 (occlusion).
         """
-        self.predict_proba(cutouts[:0])
+        self._check_use(cutouts)
         convolutional = hasattr(self._module, self._convolutional_part)
         if method is None:
             method = "grad-cam" if convolutional else "occlusion"
@@ -172,7 +172,7 @@ class NetworkClassifier(Classifier):
 
     def logit(self, cutouts):
         """Return the network's logits before calibration, ``(n,)``; NaN where there is nothing to see."""
-        self.predict_proba(cutouts[:0])
+        self._check_use(cutouts)
         inputs = self._inputs(cutouts)
         usable = has_signal(inputs)
         result = np.full(len(inputs), np.nan)
@@ -227,7 +227,7 @@ class NetworkClassifier(Classifier):
         """
         rng = np.random.default_rng(rng)
         check_training(cutouts)
-        self.predict_proba(cutouts[:0])
+        self._check_use(cutouts)
         tuned = copy.deepcopy(self)
         tuned.learning_rate = self.learning_rate / 10 if learning_rate is None else learning_rate
         tuned.max_epochs = self.max_epochs if max_epochs is None else max_epochs
@@ -305,7 +305,7 @@ class NetworkClassifier(Classifier):
 
     def _examples(self, cutouts):
         """Return inputs, targets and groups of the cutouts that can be trained on."""
-        positive, used = training_labels(cutouts.table, grades=tuple(self.grades))
+        positive, used = training_labels(cutouts.table, grades=self.grades)
         inputs = self._inputs(cutouts)
         usable = has_signal(inputs) & used
         if not usable.all():

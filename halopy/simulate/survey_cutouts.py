@@ -30,6 +30,8 @@ BRIGHT = 0.1
 """Sources whose first ring is brighter than this, in units of the rms, get rings."""
 FOOTPRINT = 50 * u.deg
 """Random positions lie within this distance in declination of where the array sees the zenith."""
+SIMULATED = "sim-"
+"""How the groups of simulated cutouts begin: each is a sky of its own, whatever lies near."""
 
 
 def cutouts(n, *, survey="gleam-170-231", mix=None, shape=(64, 64), positions=None, clusters=None,
@@ -179,7 +181,7 @@ def observe(sources, positions, *, survey, shape, faintest=None, correlation=Non
         data[rows] = pixels
     flux = sources["flux"].copy()
     flux[main] *= factor[row[main]]
-    token = np.array([f"sim-{number:012x}" for number in rng.integers(0, 2**48, n).tolist()], dtype="U16")
+    token = np.array([f"{SIMULATED}{number:012x}" for number in rng.integers(0, 2**48, n).tolist()], dtype="U16")
     sources = QTable(sources, copy=False)
     sources["flux"] = flux
     sources["name"] = token[row]
