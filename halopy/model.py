@@ -235,6 +235,11 @@ def _class_of(tree):
         group, name = tree["model"]
         return Registry.of(group)[name]
     if tree["step"] not in Step._known:
+        from halopy.registry import Registry
+
+        # A model that was made by its class, not by its name, is none the less installed under one.
+        Registry.import_class(tree["step"])
+    if tree["step"] not in Step._known:
         raise HaloInputError("this file needs a step that is not known here", found=tree["step"],
                              hint="import the package that defines it first")
     return Step._known[tree["step"]]

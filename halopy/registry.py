@@ -58,6 +58,14 @@ class Registry(Mapping):
             raise UnknownModelError(f"no registry {group!r}; there are: {', '.join(cls._all)}")
         return cls._all[group]
 
+    @classmethod
+    def import_class(cls, name):
+        """Import the installed models whose class has this name, and no others."""
+        for registry in cls._all.values():
+            for entry in importlib.metadata.entry_points(group=registry.group):
+                if entry.value.partition(":")[2] == name:
+                    registry._load(entry)
+
     def _entries(self):
         entries = {}
         for entry in importlib.metadata.entry_points(group=self.group):

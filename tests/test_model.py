@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from halopy import HaloInputError
+from halopy.classify.features_lr import FeaturesLR
 from halopy.model import Model, Step, decode, encode, group_hashes, load, save
 
 
@@ -191,3 +194,12 @@ class TestBadFile:
         rewrite(tmp_path / "m", change)
         with pytest.raises(HaloInputError, match="settings in this file do not fit this halopy"):
             load(tmp_path / "m")
+
+
+def test_a_model_made_by_its_class_is_found_again(tmp_path):
+    """In a process that has not imported the class: it is one of the installed models."""
+    FeaturesLR().save(tmp_path / "model.safetensors")
+    code = ("from halopy.model import load, Step; assert 'FeaturesLR' not in Step._known; "
+            f"print(type(load({str(tmp_path / 'model.safetensors')!r})).__name__)")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert told.stdout.strip() == "FeaturesLR", told.stderr

@@ -149,7 +149,7 @@ def main():
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (arguments.output / "ensemble.json").write_text(text, encoding="utf-8")
     table = report(evaluate(model, training_sky.cutouts(2048, rng=seed + 6)), n=500, rng=seed)
-    for row in table[np.isin(table["metric"], ["roc_auc", "accuracy", "brier"])]:
+    for row in table[np.isin(table["metric"], ["roc_auc", "accuracy", "brier", "calibration_error"])]:
         print(f"simulated sky, {row['metric']}: {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
     print(path, f"{path.stat().st_size / 1e6:.2f} MB, sha256 {facts['sha256']}")
 
