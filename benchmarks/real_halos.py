@@ -65,7 +65,7 @@ def measure(folder, name, seed, disc):
     rng = np.random.default_rng(seed)
     with open(folder / "index.csv", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["file"].startswith("nvss/nvss_")]
-    model = (classifiers.pretrained if hasattr(classifiers[name], "pretrained") else classifiers.create)(name)
+    model = classifiers.ready(name)
     records = []
     for row in rows:
         image = NoiseEstimator()(ClusterImage.read(folder / row["file"], survey="nvss"))

@@ -164,9 +164,8 @@ def _detector(arguments):
         if name.endswith(".safetensors") or os.path.isfile(name):
             settings["classifier"] = Classifier.load(name)
         else:
-            has_weights = hasattr(classifiers[name], "pretrained")
-            settings["classifier"] = classifiers.pretrained(name) if has_weights else classifiers.create(name)
-            if not has_weights and settings["classifier"].trainable:
+            settings["classifier"] = model = classifiers.ready(name)
+            if model.trainable and not model.fitted_:
                 raise HaloInputError(f"{name} must be trained before it searches",
                                      hint=f"halopy train --classifier {name} -o {name}.safetensors, then --classifier "
                                           f"{name}.safetensors")

@@ -376,8 +376,8 @@ def _maxima(image, *, threshold, separation, most):
 
 @functools.lru_cache(maxsize=4)
 def _named(name, kind):
-    """Return the model of a name, with the weights that ship where there are any: they are read once."""
-    return (classifiers.pretrained if hasattr(kind, "pretrained") else classifiers.create)(name)
+    """Return the model of a name: weights are read once for each class that bears it."""
+    return classifiers.ready(name)
 
 
 def _is_matched_filter(model):

@@ -145,6 +145,10 @@ class Registry(Mapping):
         model.registry_name_ = (self.group, name)
         return model
 
+    def ready(self, name):
+        """Return the model as it is used: with the weights that ship where there are any, else a new instance."""
+        return (self.pretrained if hasattr(self[name], "pretrained") else self.create)(name)
+
     def info(self):
         """Return a table: name, distribution, version, state. Imports every model.
 

@@ -182,8 +182,9 @@ def test_pretrained(install):
     def pretrained(cls):
         return cls(bias=0.75)
 """, {"coin": "coin_h:Coin"})
-    assert classifiers.pretrained("coin").bias == 0.75
+    assert classifiers.pretrained("coin").bias == classifiers.ready("coin").bias == 0.75
     install("coin_i", GOOD, {"plain": "coin_i:Coin"}, name="halopy-plain")
+    assert type(classifiers.ready("plain")) is classifiers["plain"]
     with pytest.raises(UnknownModelError, match="model 'plain' in halopy.classifiers ships no weights"):
         classifiers.pretrained("plain")
 
