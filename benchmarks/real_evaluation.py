@@ -49,6 +49,7 @@ from halopy.labels import is_positive
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import real_sky
+from injected_halos import Remembering
 from train_ensemble import extra, tuned
 
 DISPUTED = ("Abell 3186", "Abell 0122")
@@ -57,7 +58,6 @@ LITERATURE = {"A1656": 530, "A2254": 33.7, "A2319": 153, "A2744": 57.1, "A665": 
               "MACS_J2243.3-0935": 3.1, "RXC_J1314.4-2515": 20.3}
 """Flux densities of the halos at 1.4 GHz in mJy (from memory: Feretti et al. 2012, arXiv 1205.1919, and papers cited
 there; MACS J2243 scaled from 610 MHz)."""
-REMEMBERED: dict[str, np.ndarray] = {}
 
 
 class EightNumbers(Classifier):
@@ -107,26 +107,6 @@ class Tuned(Classifier):
 
     def _predict_proba(self, cutouts):
         return self.model_.predict_proba(cutouts)
-
-
-class Remembering(Ensemble):
-    """An ensemble that measures a cutout once, whichever fold asks."""
-
-    def _inputs(self, cutouts):
-        keys = [hashlib.blake2b(plane.tobytes()).hexdigest() for plane in cutouts.data]
-        new = [i for i, key in enumerate(keys) if key not in REMEMBERED]
-        if new:
-            REMEMBERED.update(zip([keys[i] for i in new], super()._inputs(cutouts[new]), strict=True))
-        return np.stack([REMEMBERED[key] for key in keys])
-
-
-def remembering(path):
-    """Return the ensemble of a file as one that remembers."""
-    model = Ensemble.load(path)
-    made = Remembering(**model.params)
-    made._set_state(model._state())
-    made.groups_, made.trained_on_, made.fitted_ = model.groups_, model.trained_on_, True
-    return made
 
 
 def models(base):
@@ -238,7 +218,8 @@ def main():
     if arguments.data is None:
         parser.error("--data FOLDER, or the environment variable HALOPY_TEST_DATA")
     warnings.simplefilter("ignore", HalopyWarning)
-    base, kept = remembering(arguments.weights), arguments.scores
+    base, kept = Ensemble.load(arguments.weights), arguments.scores
+    base.__class__ = Remembering  # it only remembers: weights and settings stay
     if kept is not None:
         # Scores of other weights or settings are not these.
         settings = f"{arguments.folds} {arguments.seeds} {arguments.tuning_seeds} {arguments.seed} {base.weights_id}"
