@@ -32,6 +32,7 @@ SHAPE = (96, 96)
 PIXELS_PER_BEAM = 3.0
 BLOCK = 128
 NEARBY = 0.3
+"""The share of clusters at redshifts of 0.02 to 0.15."""
 MERGER = 150
 """kpc, on each axis: how far the halo of a merging cluster lies off the catalogued centre, beyond a part of its own
 size (a judgement)."""
