@@ -18,7 +18,7 @@ from halopy.classify.calibrate import (
     cross_conformal,
     fit_temperature,
 )
-from halopy.classify.evaluate import cross_validate
+from halopy.classify.evaluate import cross_validate, evaluate
 from halopy.errors import HaloInputError, HalopyWarning
 
 
@@ -87,6 +87,11 @@ def test_a_model_is_calibrated_on_a_copy():
     model = Warm(slope=12.0)
     calibrated = calibrate(model, cutouts)
     assert model.temperature_ == 1 and calibrated.temperature_ == pytest.approx(3, rel=0.2)
+    # They are used up: neither a second temperature nor a score can be had of them.
+    for use in (calibrate, evaluate):
+        with pytest.raises(HaloInputError, match="has been trained on"):
+            use(calibrated, cutouts)
+    cutouts.table["group"] = [f"other {group}" for group in cutouts.table["group"]]
     again = calibrate(calibrated, cutouts)
     assert again.temperature_ == pytest.approx(calibrated.temperature_, rel=1e-3)
     with pytest.raises(HaloInputError, match="only a model with an attribute temperature_"):

@@ -52,7 +52,12 @@ def simulated(n, seed, *, checkpoint=None, progress=None):
     """Return an ensemble that has learnt from ``n`` simulated cutouts, calibrated on an eighth as many others."""
     sky = training_sky.cutouts(n, rng=seed, progress=progress)
     model = Ensemble().fit(sky, rng=seed, checkpoint=checkpoint, progress=None if progress is not None else False)
-    return calibrate(model, training_sky.cutouts(max(n // 8, 256), rng=seed + 1))
+    return calibrate(model, training_sky.cutouts(held_back(n), rng=seed + 1))
+
+
+def held_back(n):
+    """Return how many cutouts a temperature is fitted to, beside a training with ``n``."""
+    return max(n // 8, 256)
 
 
 def extra(fields, n_replay=REPLAY, *, seed):
@@ -88,13 +93,13 @@ def other_names(sets, fields=None):
 def card(model, *, n, seed, gleam=None, nvss=None, command):
     """Return what the model was trained on, as a dict for JSON."""
     groups = {}
-    blocks = -(-n // training_sky.BLOCK)
     for name, table in (("gleam", gleam), ("nvss", nvss)):
         if table is not None:
             for target, group in sorted({(str(a), str(b)) for a, b in table}):
                 groups.setdefault(group, []).append(f"{target} ({name})")
-    # Tuning shows more simulated sky.
-    blocks += -(-REPLAY // training_sky.BLOCK) if groups else 0
+    # Of the training and of the temperature; tuning shows more, and has a temperature of its own.
+    skies = [n, held_back(n), *([REPLAY, held_back(n)] if groups else [])]
+    blocks = sum(-(-size // training_sky.BLOCK) for size in skies)
     return {
         "model": repr(model), "halopy": importlib.metadata.version("halopy-radio"), "torch": torch.__version__,
         "python": platform.python_version(), "threads": 1, "command": command, "seed": seed,
@@ -134,7 +139,7 @@ def main():
             sets, fields = real_sky.joint_groups(sets, fields)
         real = real_sky.joined(sets, None if fields is None else fields[np.asarray(fields.table["centre"])])
         model = tuned(model, real, extra(fields, seed=seed), rng=seed)
-        model = calibrate(model, training_sky.cutouts(max(n // 8, 256), rng=seed + 5))
+        model = calibrate(model, training_sky.cutouts(held_back(n), rng=seed + 5))
         model.groups_ = tuple(sorted({*model.groups_, *group_hashes(np.concatenate(list(also.values())))}))
         first = next(iter(sets.values())).table
         gleam = zip(first["name"], first["group"], strict=True)

@@ -16,6 +16,7 @@ from halopy.classify.bootstrap import group_bootstrap
 from halopy.classify.evaluate import evaluate
 from halopy.classify.scores import SMALLEST, scored
 from halopy.errors import HaloInputError, HalopyWarning
+from halopy.model import group_hashes
 
 __all__ = ["apply_temperature", "calibrate", "calibration", "conformal_sets", "cross_conformal", "fit_temperature"]
 
@@ -134,8 +135,8 @@ def calibrate(model, cutouts, *, by="group", combine="name"):
     model : Classifier
         One that divides its log-odds by its attribute ``temperature_``.
     cutouts : CutoutSet or mapping of str to CutoutSet
-        Labelled, of groups that the model was not trained on. They are used up: what the copy is worth must be
-        measured on others.
+        Labelled, of groups that the model was not trained on. They are used up: the copy counts their groups among
+        those that it has seen, for what it is worth must be measured on others.
     by, combine : optional
         As of `halopy.classify.evaluate.evaluate` and `halopy.classify.scores.combine`.
 
@@ -152,11 +153,14 @@ def calibrate(model, cutouts, *, by="group", combine="name"):
         raise HaloInputError("only a model with an attribute temperature_ can be calibrated",
                              found=type(model).__name__,
                              hint="fit_temperature and apply_temperature, on its probabilities")
-    table = scored({"": evaluate(model, cutouts, by=by)}, combine)[0][""]
+    scores = evaluate(model, cutouts, by=by)
+    table = scored({"": scores}, combine)[0][""]
     factor = fit_temperature(np.asarray(table["probability"])[:, 0], table["positive"], table["group"])
     calibrated = copy.deepcopy(model)
     # The probabilities were made with the temperature that the model has.
     calibrated.temperature_ = float(model.temperature_) * factor
+    used = [np.asarray(scores[name]).astype(str) for name in ("group", "group_before") if name in scores.colnames]
+    calibrated.groups_ = tuple(sorted({*model.groups_, *group_hashes(np.concatenate(used))}))
     return calibrated
 
 
