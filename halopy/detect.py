@@ -315,7 +315,7 @@ class Detector(Model):
         x, y = (np.zeros(0),) * 2
         if len(targets):
             x, y = SkyToPixel(image.wcs, image.shape)(targets.icrs.ra.deg, targets.icrs.dec.deg)
-        for share in (1.0, 0.5, 0.25):
+        for share in (1.0, 0.5, 0.25):  # where many targets leave too little sky, controls come closer to them
             allowed, reach = free.copy(), share * self.exclusion * fwhm
             for a, b in zip(x, y, strict=True):
                 ys, xs = (slice(max(0, int(c - reach)), max(0, int(c + reach) + 2)) for c in (b, a))

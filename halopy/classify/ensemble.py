@@ -47,8 +47,8 @@ class Ensemble(NetworkClassifier):
     Notes
     -----
     ``classifiers.pretrained("ensemble")`` has the weights that ship with halopy. They were trained on simulated
-    sky and on halos injected into control fields of NVSS by ``tools/train_ensemble.py``; the model card in the
-    documentation says on what, and how good they are.
+    sky, on halos injected into control positions of NVSS fields, and on the labelled GLEAM and NVSS targets that
+    the model card in the documentation names, by ``tools/train_ensemble.py``.
 
     References
     ----------
