@@ -32,9 +32,9 @@ from network_speed import alternating
 from halopy import CutoutMaker, Detector, NoiseEstimator, classifiers, simulate
 from halopy.classify import halo_features as features
 from halopy.classify.ensemble import Ensemble, _images
-from halopy.classify.inputs import model_input
 from halopy.classify.matched_filter import MatchedFilter
 from halopy.classify.training import CHUNK
+from halopy.learning.inputs import model_input
 from halopy.preprocess.subtract import find_compact
 
 SHAPE = (1536, 1536)

@@ -9,7 +9,7 @@ folder of that benchmark, its own class is timed, once it is seen to give the sa
 
 Speed: images of 64 × 64 pixels per processor second, one view, plain torch, one thread (set OMP_NUM_THREADS=1):
 "network" is the module alone on a batch, at once or so many images at a time as halopy does it; "whole" is
-``predict_proba`` of a batch of simulated cutouts, with `halopy.classify.inputs.model_input`, which takes longer where
+``predict_proba`` of a batch of simulated cutouts, with `halopy.learning.inputs.model_input`, which takes longer where
 each cutout has a beam of its own, as here at random declinations, than where all have that of one image ("one beam").
 All are measured in alternating rounds; medians over the rounds, of the ratio to the baseline as well, with its smallest
 and largest.
@@ -38,10 +38,10 @@ from torch import nn
 
 from halopy import classifiers, generators
 from halopy.classify.bootstrap import group_bootstrap, paired_difference
-from halopy.classify.inputs import model_input
 from halopy.classify.metrics import roc_auc
 from halopy.classify.training import CHUNK, NetworkClassifier
 from halopy.labels import is_positive
+from halopy.learning.inputs import model_input
 from halopy.simulate.sources import draw_labels
 
 BATCHES = (256, 1024)

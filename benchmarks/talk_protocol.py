@@ -19,7 +19,7 @@ The preparation is the talk's. The published images are clipped at 3 sigma; thei
 is scaled by logarithm and min-max (`LogMinMax`), then turned by multiples of 45 degrees, mirrored, and multiplied by
 random factors of 0.9 to 1.3. The talk takes all 16 orientations times 10 factors; ``--members 16`` takes each
 orientation once, with a factor of its own; ``--members 160`` each ten times. The networks see these numbers as they
-are, not `halopy.classify.inputs.model_input`: that takes pixels for flux densities, divides them by a noise that the
+are, not `halopy.learning.inputs.model_input`: that takes pixels for flux densities, divides them by a noise that the
 clip has removed, and so undoes the factors. So does ``pca-lr``. ``features-lr`` and ``noise-only`` measure the same
 cutouts in Jy/beam, with the same turns and factors: their numbers are relative to the noise of each image.
 

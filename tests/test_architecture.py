@@ -14,6 +14,7 @@ FLOORS = [
     ["io"],
     ["preprocess"],
     ["simulate"],
+    ["learning"],
     ["generative", "classify"],
     ["uvshapelets"],
     ["detect", "compare"],

@@ -7,9 +7,9 @@ import pytest
 import torch
 from astropy import units as u
 
-from halopy.classify.checkpoint import Run
 from halopy.classify.ensemble import N_FEATURES, Ensemble
 from halopy.classify.halo_features import halo_features
+from halopy.classify.run import Run
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, NotFittedError
 from halopy.model import group_hashes

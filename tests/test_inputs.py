@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import BEAM, JY_PER_BEAM, PIXEL, RMS, beam_noise, point_source, some_cutouts
 
-from halopy.classify.inputs import cutout_grid, has_signal, model_input
 from halopy.errors import HaloInputError
 from halopy.image import Beam
+from halopy.learning.inputs import cutout_grid, has_signal, model_input
 
 BEAM_PIXELS = float((np.sqrt(BEAM.major * BEAM.minor) / PIXEL).to_value(u.one))
 ROUND = Beam(120 * u.arcsec)

@@ -14,8 +14,8 @@ from halopy.classify.attention import AttentionClassifier
 from halopy.classify.cnn import ConvolutionalClassifier
 from halopy.classify.dense import DenseClassifier
 from halopy.classify.explain import occlusion
-from halopy.classify.views import augmented, dihedral, undihedral
 from halopy.errors import HaloInputError, NotFittedError
+from halopy.learning.views import augmented, dihedral, undihedral
 from halopy.registry import classifiers
 from halopy.testing import check_classifier, simulated_cutouts
 

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from halopy.classify.base import Classifier
-from halopy.classify.checkpoint import Run
 from halopy.classify.cnn import ConvolutionalClassifier
 from halopy.classify.dense import DenseClassifier
 from halopy.classify.held_out import COLUMNS, validation_rows
 from halopy.classify.prevalence import Prevalence
+from halopy.classify.run import Run
 from halopy.classify.training import NetworkClassifier
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, NotFittedError

@@ -11,12 +11,12 @@ from torch import nn
 from halopy.classify.cnn import ConvolutionalNetwork
 from halopy.classify.gradcam import grad_cam
 from halopy.classify.halo_features import halo_features
-from halopy.classify.inputs import has_signal, model_input
-from halopy.classify.threads import one_thread
 from halopy.classify.training import CHUNK, NetworkClassifier
-from halopy.classify.views import augmented, dihedral
 from halopy.errors import HaloInputError
 from halopy.labels import GRADES
+from halopy.learning.inputs import has_signal, model_input
+from halopy.learning.threads import one_thread
+from halopy.learning.views import augmented, dihedral
 
 __all__ = ["Ensemble"]
 
@@ -29,7 +29,7 @@ FAR = 6.0
 class Ensemble(NetworkClassifier):
     """The mean of several members: some see the pixels, the others what was measured.
 
-    The pixels are those of `~halopy.classify.inputs.model_input`, seen by members like ``cnn``; the
+    The pixels are those of `~halopy.learning.inputs.model_input`, seen by members like ``cnn``; the
     numbers those of `~halopy.classify.halo_features.halo_features`, which know the matched filter, compact sources
     and shapes, seen by small fully connected members. All are trained at once, each by its own loss; their logits
     are averaged. Everything is in units of the noise and of the beam, so that one model serves many surveys.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halopy.classify.views import dihedral, undihedral
+from halopy.learning.views import dihedral, undihedral
 
 __all__ = ["grad_cam"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from halopy.classify.base import Classifier
-from halopy.classify.inputs import has_signal, model_input
 from halopy.classify.logistic import Logistic, training_labels
 from halopy.errors import HaloInputError
 from halopy.labels import GRADES
+from halopy.learning.inputs import has_signal, model_input
 
 __all__ = ["PcaLR"]
 
@@ -16,7 +16,7 @@ __all__ = ["PcaLR"]
 class PcaLR(Classifier):
     """Logistic regression on the first principal components of the pixels.
 
-    It sees the same pixels as the networks, `~halopy.classify.inputs.model_input`, and is linear in them.
+    It sees the same pixels as the networks, `~halopy.learning.inputs.model_input`, and is linear in them.
 
     Parameters
     ----------

@@ -6,10 +6,10 @@ import numpy as np
 
 from halopy.classify.base import Classifier
 from halopy.classify.features import cutout_features
-from halopy.classify.inputs import has_signal, model_input
 from halopy.classify.logistic import training_labels
 from halopy.errors import HaloInputError
 from halopy.labels import GRADES
+from halopy.learning.inputs import has_signal, model_input
 
 __all__ = ["SklearnClassifier"]
 
@@ -24,7 +24,7 @@ class SklearnClassifier(Classifier):
         trains a clone, whose random states that are None are drawn from ``rng``.
     input : str, optional
         ``"features"`` (default): the numbers of `~halopy.classify.features.cutout_features`; ``"pixels"``:
-        those of `~halopy.classify.inputs.model_input`, ``(n, size * size)``.
+        those of `~halopy.learning.inputs.model_input`, ``(n, size * size)``.
     size, pixels_per_beam : int, float, optional
         For ``"pixels"``, default 64 and 3.
     grades : sequence of str, optional

@@ -14,18 +14,19 @@ import torch
 from torch import nn
 
 from halopy.classify.base import Classifier, check_training
-from halopy.classify.checkpoint import Run, read_checkpoint, tensors_from, write_checkpoint
 from halopy.classify.domain import training_range
 from halopy.classify.explain import occlusion
 from halopy.classify.gradcam import grad_cam
 from halopy.classify.held_out import class_weights, history_table, loss_and_accuracy, unseen, validation_rows
-from halopy.classify.inputs import cutout_grid, has_signal, model_input
 from halopy.classify.logistic import training_labels
 from halopy.classify.network_settings import check_settings
-from halopy.classify.threads import one_thread
-from halopy.classify.views import augmented, dihedral
+from halopy.classify.run import Run
 from halopy.errors import HaloInputError
 from halopy.labels import GRADES
+from halopy.learning.checkpoint import read_checkpoint, tensors_from, write_checkpoint
+from halopy.learning.inputs import cutout_grid, has_signal, model_input
+from halopy.learning.threads import one_thread
+from halopy.learning.views import augmented, dihedral
 from halopy.model import group_hashes
 
 __all__ = ["NetworkClassifier"]
@@ -47,7 +48,7 @@ class NetworkClassifier(Classifier):
     Parameters
     ----------
     size : int, optional
-        Pixels of the input, default 64; see `~halopy.classify.inputs.model_input`.
+        Pixels of the input, default 64; see `~halopy.learning.inputs.model_input`.
     pixels_per_beam : float or None, optional
         Scale of the input, default 3; None: the cutouts' own grid.
     width : int, optional

@@ -9,89 +9,34 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
-from torch import nn
 
 from halopy.cutouts import remove_unfinished, write_atomically
 from halopy.errors import HaloInputError
 
-__all__ = ["Run", "read_checkpoint", "tensors_from", "write_checkpoint"]
+__all__ = ["copied", "read_checkpoint", "tensors_from", "write_checkpoint"]
 
 SCHEMA = 1
-COUNTS = ("epoch", "images", "stale", "steps")
-DECAY = (0.9, 0.999)
-EPSILON = 1e-8
-
-
-class Run:
-    """The state of a training run: network, optimiser, the best weights so far, and the history.
-
-    The optimiser is AdamW. It is written out, as torch's own imports torch's compiler, which takes seconds.
-
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        Turns images into logits, ``(n,)``, or ``(n, members)`` where several are trained at once.
-    learning_rate, weight_decay : float
-        Of AdamW.
-
-    References
-    ----------
-    Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2; Kingma & Ba 2015, arXiv:1412.6980, for the
-    decay rates 0.9 and 0.999 of the moments.
-    """
-
-    def __init__(self, network, learning_rate, weight_decay):
-        self.network = network
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.moments = {f"{i}.{name}": torch.zeros_like(p) for name, p in network.named_parameters() for i in (1, 2)}
-        self.best = _copied(network.state_dict())
-        self.rows = []
-        self.epoch = self.images = self.stale = self.steps = 0
-
-    def step(self, images, targets, weight):
-        """Take one step down the gradient; returns the logits, of several members their mean."""
-        self.network.train()
-        logits = self.network(images)
-        members = logits.reshape(len(targets), -1)
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            members, targets[:, None].expand_as(members), weight=weight[targets.long()][:, None])
-        names, parameters = zip(*self.network.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(loss, parameters)
-        self.steps += 1
-        with torch.no_grad():
-            # One odd batch must not throw the network far off: gradients are scaled to a norm of 1 at most.
-            norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
-            for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
-                gradient = gradient / norm.clamp(min=1)
-                mean = self.moments[f"1.{name}"].lerp_(gradient, 1 - DECAY[0])
-                square = self.moments[f"2.{name}"].lerp_(gradient.square(), 1 - DECAY[1])
-                scale = (square / (1 - DECAY[1] ** self.steps)).sqrt() + EPSILON
-                parameter.mul_(1 - self.learning_rate * self.weight_decay)
-                parameter.sub_(self.learning_rate / (1 - DECAY[0] ** self.steps) * mean / scale)
-        return members.detach().mean(dim=1)
-
-    def end_epoch(self, row, images):
-        """Count an epoch, and keep its weights if it is the best; without held-out groups the last is."""
-        self.rows.append(row)
-        self.epoch, self.images = self.epoch + 1, images
-        losses = [r[3] for r in self.rows] if len(row) > 3 else []
-        if not losses or losses[-1] <= min(losses):
-            self.best, self.stale = _copied(self.network.state_dict()), 0
-        else:
-            self.stale += 1
 
 
 def write_checkpoint(path, run, token):
-    """Write a run as one safetensors file; ``token`` (JSON) tells this run from any other."""
-    arrays = {f"network.{k}": _array(v) for k, v in run.network.state_dict().items()}
-    arrays |= {f"best.{k}": _array(v) for k, v in run.best.items()}
-    arrays |= {f"moment.{k}": _array(v) for k, v in run.moments.items()}
+    """Write a run as one safetensors file.
+
+    Parameters
+    ----------
+    path : str or path
+    run : object
+        With ``tensors``, a method that returns the run's own tensors in groups, ``{"network": {name: tensor}}``;
+        ``rows``, its history; ``counts``, numbers by name that it goes on from; ``device``.
+    token : dict
+        JSON that tells this run from any other.
+    """
+    arrays = {f"{part}.{k}": _array(v) for part, tensors in run.tensors().items() for k, v in tensors.items()}
     arrays["history"] = np.array(run.rows, dtype=float)
     arrays["random"] = torch.get_rng_state().numpy()
-    device = _device(run)
+    device = run.device
     if device.type == "cuda":
         arrays["random.device"] = torch.cuda.get_rng_state(device).numpy()
-    text = json.dumps({"schema": SCHEMA, "token": token} | {name: getattr(run, name) for name in COUNTS})
+    text = json.dumps({"schema": SCHEMA, "token": token} | run.counts)
     content = serialised(arrays, metadata={"halopy-checkpoint": text})
     write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
@@ -119,7 +64,7 @@ def read_checkpoint(path, run, token):
                              hint="delete it to start again") from error
     try:
         header = json.loads(text or "")
-        schema, found, counts = header["schema"], header["token"], {name: int(header[name]) for name in COUNTS}
+        schema, found, counts = header["schema"], header["token"], {name: int(header[name]) for name in run.counts}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HaloInputError("this safetensors file is no checkpoint of halopy", path=path,
                              hint="checkpoint= is for a run; Model.load reads a trained model") from error
@@ -134,18 +79,16 @@ def read_checkpoint(path, run, token):
     except HaloInputError as error:
         error.path = path
         raise
-    for name, value in counts.items():
-        setattr(run, name, value)
+    run.counts = counts
 
 
 def _restore(run, arrays):
-    weights = run.network.state_dict()
-    run.network.load_state_dict(tensors_from(arrays, "network.", weights))
-    run.best = tensors_from(arrays, "best.", weights)
-    for name, moment in tensors_from(arrays, "moment.", run.moments).items():
-        run.moments[name].copy_(moment)
+    with torch.no_grad():
+        for part, own in run.tensors().items():
+            for name, tensor in tensors_from(arrays, f"{part}.", own).items():
+                own[name].copy_(tensor)
     like = {"history": None, "random": torch.get_rng_state()}
-    device = _device(run)
+    device = run.device
     if device.type == "cuda":
         like["random.device"] = torch.cuda.get_rng_state(device)
     missing = [name for name in like if name not in arrays]
@@ -195,13 +138,10 @@ def tensors_from(arrays, prefix, like):
     return result
 
 
-def _copied(state):
+def copied(state):
+    """Return tensors by name as copies."""
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
 def _array(tensor):
     return np.ascontiguousarray(tensor.detach().cpu().numpy())
-
-
-def _device(run):
-    return next(run.network.parameters()).device

@@ -62,7 +62,7 @@ def model_input(cutouts, *, size=64, pixels_per_beam=3.0):
 
     Examples
     --------
-    >>> from halopy.classify.inputs import model_input
+    >>> from halopy.learning.inputs import model_input
     >>> from halopy.testing import simulated_cutouts
     >>> model_input(simulated_cutouts(6)).shape
     (6, 64, 64)
