@@ -1,4 +1,4 @@
-"""The command line: ``halopy fetch``, ``detect``, ``simulate``, ``train``, ``evaluate`` and so on."""
+"""The command line: ``halopy fetch``, ``detect``, ``simulate``, ``train``, ``evaluate``, ``generate`` and so on."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def main(argv=None):
             code = arguments.command(arguments)
             sys.stdout.flush()
             return code
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print(f"interrupted{f': {stop}' if stop.args else ''}", file=sys.stderr)
             return EXIT["interrupted"]
         except BrokenPipeError:
             # The reader has gone (head, less): what remains in the buffer must not raise at exit.
@@ -300,6 +300,18 @@ def _audit(arguments):
     return EXIT[ending]
 
 
+def _generate(arguments):
+    from halopy.cli_generate import generate
+
+    return _told(generate(arguments), arguments)
+
+
+def _quality(arguments):
+    from halopy.cli_generate import quality
+
+    return _told(quality(arguments), arguments)
+
+
 def _told(text, arguments):
     if not arguments.quiet:
         print(text)
@@ -321,4 +333,5 @@ def _demo(arguments):
 
 
 _COMMANDS = {"detect": _detect, "fetch": _fetch, "inspect": _inspect, "simulate": _simulate, "train": _train,
-             "evaluate": _evaluate, "audit": _audit, "finetune": _finetune, "demo": _demo}
+             "evaluate": _evaluate, "audit": _audit, "finetune": _finetune, "generate": _generate, "quality": _quality,
+             "demo": _demo}

@@ -17,13 +17,15 @@ from halopy.cutouts import CutoutSet, write_atomically
 from halopy.errors import HaloInputError
 from halopy.io.candidates import printable
 from halopy.model import load
-from halopy.registry import classifiers
+from halopy.registry import classifiers, generators
 from halopy.simulate.chunks import read_cutouts
 
-__all__ = ["angle", "audit", "cutouts_in", "finetune", "settings_of", "train", "trained_model"]
+__all__ = ["angle", "audit", "cutouts_in", "finetune", "model_class", "settings_of", "train", "trained_model"]
 
 LAST_EPOCHS = 5
 MAX_LINES = 200
+REGISTRIES = {"classifier": classifiers, "generator": generators}
+USE = {"classifier": "halopy detect --classifier {}", "generator": "halopy generate --model {}"}
 
 
 def train(arguments):
@@ -39,17 +41,26 @@ def train(arguments):
     str
         What to tell the user.
     """
+    given = "classifier" if arguments.generator is None else "generator"
+    name = getattr(arguments, given)
+    if arguments.kind not in (None, given):
+        hint = f"--{arguments.kind} {name}" if name in REGISTRIES[arguments.kind] else f"--{given} {name} alone"
+        raise HaloInputError(f"--kind {arguments.kind} and --{given} do not go together", found=name, hint=hint)
     _check_output(arguments)
-    if arguments.checkpoint is not None and Path(arguments.checkpoint).resolve() == Path(arguments.output).resolve():
+    if arguments.checkpoint is not None and _same_file(arguments.checkpoint, arguments.output):
         raise HaloInputError("--checkpoint and --output must be two files", path=arguments.output)
-    name = arguments.classifier
-    kind = classifiers[name]
-    model = classifiers.create(name, **settings_of(kind, arguments.set, name))
+    kind = model_class(given, name)
+    model = REGISTRIES[given].create(name, **settings_of(kind, arguments.set, name))
     if not model.trainable:
-        raise HaloInputError(f"{name} needs no training", hint=f"halopy detect --classifier {name}")
+        raise HaloInputError(f"{name} needs no training", hint=USE[given].format(name))
     cutouts = cutouts_in(arguments.cutouts)
-    model.fit(cutouts, rng=arguments.seed, progress=False if arguments.quiet else None,
-              max_seconds=arguments.max_seconds, max_images=arguments.max_images, checkpoint=arguments.checkpoint)
+    try:
+        model.fit(cutouts, rng=arguments.seed, progress=False if arguments.quiet else None,
+                  max_seconds=arguments.max_seconds, max_images=arguments.max_images, checkpoint=arguments.checkpoint)
+    except KeyboardInterrupt:
+        if arguments.checkpoint is None or not Path(arguments.checkpoint).is_file():
+            raise
+        raise KeyboardInterrupt(f"the same command goes on from {arguments.checkpoint}") from None
     return _saved(model, cutouts, arguments)
 
 
@@ -91,7 +102,7 @@ def audit(arguments):
     if path is not None and path.exists() and not arguments.overwrite:
         raise HaloInputError("this file exists", path=path, hint="--overwrite, or another name")
     radius = angle("--radius", arguments.radius)
-    models = {str(file): load(file) if Path(file).is_file() else trained_model(file) for file in arguments.model}
+    models = {str(file): _model(file) for file in arguments.model}
     sets = [cutouts_in(paths) for paths in (arguments.train, arguments.test)]
     found = audit_split(*sets, radius=radius, models=models)
     if path is not None:
@@ -108,11 +119,26 @@ def audit(arguments):
     return "\n".join(lines + ([] if path is None else [str(path)])), "partly"
 
 
+def model_class(kind, name):
+    """Return the class of a name among the classifiers or the generators, or say that it is one of the others."""
+    (other,) = set(REGISTRIES) - {kind}
+    if name not in REGISTRIES[kind] and name in REGISTRIES[other]:
+        raise HaloInputError(f"{name} is a {other}, not a {kind}", hint=f"--{other} {name}")
+    return REGISTRIES[kind][name]
+
+
 def trained_model(name):
     """Return the classifier of a file, or the one of a name whose weights ship."""
     if Path(name).suffix or Path(name).is_file():
         return Classifier.load(name)
     return classifiers.pretrained(name)
+
+
+def _model(name):
+    """Return the model of a file, or the classifier or generator of a name whose weights ship."""
+    if Path(name).is_file():
+        return load(name)
+    return generators.pretrained(name) if name in generators else trained_model(name)
 
 
 def cutouts_in(paths):
@@ -130,7 +156,7 @@ def cutouts_in(paths):
 def settings_of(kind, texts, name):
     """Return the settings of a class from ``key=value`` texts, with values as Python writes them.
 
-    A bare word is text.
+    A bare word or path is text.
     """
     known = [p.name for p in inspect.signature(kind.__init__).parameters.values()
              if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -147,7 +173,7 @@ def settings_of(kind, texts, name):
         try:
             settings[key] = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError):
-            if not re.fullmatch(r"[A-Za-z][\w.:+-]*", value.strip()):
+            if not re.fullmatch(r"[A-Za-z/~.][\w.:+/~-]*", value.strip()):
                 raise HaloInputError("--set takes a value as Python writes it", keyword=key, found=value,
                                      hint=f"--set \"{key}=['confirmed', 'candidate']\", {key}=0.1 or {key}=None"
                                      ) from None
@@ -174,6 +200,8 @@ def _check_output(arguments):
         raise HaloInputError("this file exists", path=path, hint="--overwrite, or another name")
     if path.is_dir() or not path.parent.is_dir():
         raise HaloInputError("the model is a file in a folder that exists", path=path, hint="model.safetensors")
+    if any(_same_file(path, given) for given in arguments.cutouts):
+        raise HaloInputError("--cutouts and --output must be two files", path=path)
     if arguments.seed < 0:
         raise HaloInputError("--seed must be 0 or more", found=arguments.seed)
     if arguments.max_images is not None and arguments.max_images < 1:
@@ -182,29 +210,47 @@ def _check_output(arguments):
         raise HaloInputError("--max-seconds must be 0 or more", found=arguments.max_seconds)
 
 
+def _same_file(one, other):
+    return Path(one).resolve() == Path(other).resolve()
+
+
 def _saved(model, cutouts, arguments):
     model.save(arguments.output, overwrite=arguments.overwrite)
     groups = len(np.unique(np.asarray(cutouts.table["group"]).astype(str)))
-    return "\n".join([*_curve(getattr(model, "history", None)),
+    return "\n".join([*_curve(model),
                       f"{len(cutouts)} cutouts of {groups} groups; the model has seen {len(model.groups_)} groups",
                       str(arguments.output)])
 
 
-def _curve(history):
+def _curve(model):
     """Return lines with the end of the learning curve, and its best epoch."""
+    history = getattr(model, "history", None)
     if not hasattr(history, "colnames") or len(history) == 0:
         return []
     names = history.colnames
-    lines = ["  ".join(f"{name:>19}" for name in names)]
-    lines += ["  ".join(f"{row[name]:>19d}" if history[name].dtype.kind in "iu" else f"{row[name]:>19.4f}"
-                        for name in names) for row in history[-LAST_EPOCHS:]]
+    units = [getattr(history[name], "unit", None) for name in names]
+    heads = [f"{name} ({unit})" if unit else name for name, unit in zip(names, units, strict=True)]
+    lines = ["  ".join(f"{head:>19}" for head in heads)]
+    lines += ["  ".join(f"{_number(row[name]):>{max(19, len(head))}}" for name, head in zip(names, heads, strict=True))
+              for row in history[-LAST_EPOCHS:]]
     if len(history) > LAST_EPOCHS:
-        lines.insert(1, f"{'...':>19}")
-    if {"epoch", "validation_loss"} <= set(names):
-        loss = np.asarray(history["validation_loss"])
-        best = history[int(np.flatnonzero(loss == loss.min())[-1])]
-        lines.append(f"kept: epoch {best['epoch']}, with a loss of {best['validation_loss']:.4f} on held-out groups")
+        lines.insert(1, f"{'...':>{max(19, len(heads[0]))}}")
+    loss = np.asarray(history["validation_loss"] if {"epoch", "validation_loss"} <= set(names) else [], dtype=float)
+    if np.isfinite(loss).any():
+        best = history[int(np.flatnonzero(loss == np.nanmin(loss))[-1])]
+        # Which weights a generator keeps is its own affair.
+        word = "kept" if isinstance(model, Classifier) else "lowest"
+        lines.append(f"{word}: epoch {best['epoch']}, with a loss of {best['validation_loss']:.4f} on held-out groups")
     return lines
+
+
+def _number(value):
+    """Return a cell of a learning curve: whole numbers and text as they are."""
+    value = getattr(value, "value", value)
+    if isinstance(value, (float, np.floating)):
+        small = value != 0 and abs(value) < 1e-3
+        return f"{value:.3e}" if small or abs(value) >= 1e9 else f"{value:.4f}"
+    return str(value)
 
 
 def _finding(row, test):

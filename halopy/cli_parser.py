@@ -119,8 +119,10 @@ def _models(commands, common, run):
     training.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
     train = commands.add_parser("train", parents=[common, cutouts, training], help="train a model on cutouts")
-    train.add_argument("--classifier", required=True, metavar="NAME", help="an installed classifier")
-    train.add_argument("--kind", choices=["classifier"], default="classifier", help="default classifier")
+    which = train.add_mutually_exclusive_group(required=True)
+    which.add_argument("--classifier", metavar="NAME", help="an installed classifier")
+    which.add_argument("--generator", metavar="NAME", help="an installed generator of halo images")
+    train.add_argument("--kind", choices=["classifier", "generator"], help="default: whichever is named")
     train.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                        help="settings of the model, e.g. width=8")
     train.add_argument("--checkpoint", metavar="FILE", help="write the state here, and continue from it")
@@ -167,3 +169,47 @@ def _models(commands, common, run):
     audit.add_argument("-o", "--output", metavar="FILE", help="write the findings as .ecsv")
     audit.add_argument("--overwrite", action="store_true", help="replace FILE")
     audit.set_defaults(command=run["audit"])
+    _images(commands, common, run)
+
+
+def _images(commands, common, run):
+    """Add the commands that generate images and judge them."""
+    generate = commands.add_parser(
+        "generate", parents=[common], help="make images of halos, and of what is mistaken for them",
+        description="Make images that a generator has learned (--model): so many of each label (-n), or one for each "
+                    "row of a table (--conditions). They are cutouts, in one FITS file; a picture of the first lies "
+                    "beside it.")
+    generate.add_argument("--model", required=True, metavar="NAME|FILE",
+                          help="a trained generator (.safetensors), or a name with weights or in need of none")
+    generate.add_argument("-n", "--number", type=int, metavar="N", help="so many images of each label")
+    generate.add_argument("-o", "--output", required=True, metavar="FILE", help="the cutouts, e.g. samples.fits")
+    generate.add_argument("--label", nargs="+", metavar="LABEL", help="what they show (default halo)")
+    generate.add_argument("--grade", metavar="GRADE", help="confirmed or candidate, of halos")
+    generate.add_argument("--snr", type=float, metavar="X", help="peak over the noise")
+    generate.add_argument("--frequency", type=float, metavar="MHZ", help="frequency in MHz")
+    generate.add_argument("--rms", metavar="X", help="noise, e.g. 20mJy/beam; a bare number is in Jy/beam")
+    generate.add_argument("--conditions", metavar="FILE", help="table of what is asked for, a row an image")
+    generate.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                          help="settings: all where nothing is trained, else those of the sampling, e.g. steps=18")
+    generate.add_argument("--clip-low", type=float, metavar="S", help="with --clip-high: lower end, e.g. -3")
+    generate.add_argument("--clip-high", type=float, metavar="S", help="set to 0 what is fainter than S sigma")
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same images (default 0)")
+    generate.add_argument("--overwrite", action="store_true", help="replace FILE and its picture")
+    generate.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    generate.set_defaults(command=run["generate"])
+
+    quality = commands.add_parser(
+        "quality", parents=[common], help="compare generated images with real ones",
+        description="Measure how far generated cutouts are from real ones, beside how far real ones are from each "
+                    "other: a table and a page.")
+    quality.add_argument("--real", required=True, nargs="+", metavar="PATH", help="cutouts to compare with")
+    quality.add_argument("--generated", required=True, nargs="+", metavar="PATH",
+                         help="cutouts of halopy generate; each file is judged by itself")
+    quality.add_argument("--training", nargs="+", metavar="PATH",
+                         help="what the generators were trained on, to look for copies of it")
+    quality.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the table and the page")
+    quality.add_argument("--classifier", metavar="NAME", help="what is trained on one and tested on the other")
+    quality.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default 0)")
+    quality.add_argument("--overwrite", action="store_true", help="replace results in DIR")
+    quality.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    quality.set_defaults(command=run["quality"])

@@ -63,7 +63,7 @@ class Registry(Mapping):
         """Import the installed models whose class has this name, and no others."""
         for registry in cls._all.values():
             for entry in importlib.metadata.entry_points(group=registry.group):
-                if entry.value.partition(":")[2] == name:
+                if entry.value.partition(":")[2].partition("[")[0].strip() == name:
                     registry._load(entry)
 
     def _entries(self):
@@ -108,7 +108,7 @@ class Registry(Mapping):
             if error.name and error.name.split(".")[0] != own:
                 raise MissingExtraError(
                     f"{self.what} {entry.name!r} (from {_owner(entry)}) needs the module {error.name!r}, "
-                    f"which is not installed; install it, or the extra of {_owner(entry)} that brings it") from error
+                    f"which is not installed; {_remedy(entry)}") from error
             raise self._broken(entry, error) from error
         except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
             raise self._broken(entry, error) from error
@@ -138,7 +138,7 @@ class Registry(Mapping):
             The model ships none.
         """
         cls = self[name]
-        if not hasattr(cls, "pretrained"):
+        if getattr(cls, "pretrained", None) is None:
             raise UnknownModelError(f"model {name!r} in {self.group} ships no weights; train it with fit(), "
                                     "or load your own file")
         model = cls.pretrained()
@@ -147,13 +147,15 @@ class Registry(Mapping):
 
     def ready(self, name):
         """Return the model as it is used: with the weights that ship where there are any, else a new instance."""
-        return (self.pretrained if hasattr(self[name], "pretrained") else self.create)(name)
+        return (self.create if getattr(self[name], "pretrained", None) is None else self.pretrained)(name)
 
     def info(self):
         """Return a table: name, distribution, version, state. Imports every model.
 
         A broken plugin is a row with its error, and a warning; with the environment variable
-        ``HALOPY_STRICT_PLUGINS=1`` it is raised.
+        ``HALOPY_STRICT_PLUGINS=1`` it is raised. A model whose entry point names the extra that it
+        needs, ``ring = ring_package:Ring [extra]``, is not broken where that extra is missing: its
+        state says what to install.
         """
         from astropy.table import Table
 
@@ -163,10 +165,11 @@ class Registry(Mapping):
             try:
                 self[name]
             except PluginError as error:
-                if os.environ.get("HALOPY_STRICT_PLUGINS") == "1":
-                    raise
                 state = str(error)
-                warnings.warn(state, HalopyWarning, stacklevel=2)
+                if not (isinstance(error, MissingExtraError) and _extras(entries[0])):
+                    if os.environ.get("HALOPY_STRICT_PLUGINS") == "1":
+                        raise
+                    warnings.warn(state, HalopyWarning, stacklevel=2)
             for entry in entries:
                 dist = entry.dist
                 rows.append((name, dist.name if dist else "?", dist.version if dist else "?", state))
@@ -175,6 +178,18 @@ class Registry(Mapping):
 
 def _owner(entry):
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+
+
+def _extras(entry):
+    """Return the names between the brackets at the end of an entry point, ``"diffusers"``."""
+    # EntryPoint.extras cuts names at their hyphens.
+    return entry.value.partition("[")[2].partition("]")[0].strip()
+
+
+def _remedy(entry):
+    if entry.dist and _extras(entry):
+        return f'pip install "{entry.dist.name}[{_extras(entry)}]"'
+    return f"install it, or the extra of {_owner(entry)} that brings it"
 
 
 classifiers = Registry("halopy.classifiers", base="halopy.classify.base:Classifier")

@@ -19,7 +19,8 @@ FLOORS = [
     ["uvshapelets"],
     ["detect", "compare"],
     ["report", "evaluation_page", "evaluation_tables", "page", "plot", "plot_axes", "plot_evaluation", "scan",
-     "cli_fetch", "cli_simulate", "cli_models", "cli_evaluate", "cli_parser"],
+     "cli_fetch", "cli_simulate", "cli_models", "cli_evaluate", "cli_generate", "cli_parser", "plot_gallery",
+     "plot_quality", "quality_page"],
     ["", "cli", "__main__", "testing"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -30,6 +31,9 @@ SIDEWAYS = {("report", "plot"), ("report", "page"), ("evaluation_page", "page"),
             ("evaluation_page", "plot_evaluation"), ("evaluation_page", "evaluation_tables"),
             ("evaluation_tables", "page"), ("plot", "plot_axes"), ("plot_evaluation", "plot_axes"),
             ("cli_evaluate", "evaluation_page"), ("cli_evaluate", "cli_models"),
+            ("cli_generate", "cli_models"), ("cli_generate", "plot_gallery"), ("cli_generate", "quality_page"),
+            ("plot_gallery", "plot_axes"), ("quality_page", "page"), ("quality_page", "plot_quality"),
+            ("quality_page", "evaluation_tables"), ("plot_quality", "plot_axes"),
             ("__main__", "cli")}
 
 GROUND_THIRD_PARTY = {"numpy", "astropy", "safetensors"}

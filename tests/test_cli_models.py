@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from evaluation import some
@@ -13,7 +14,7 @@ from evaluation import some
 import halopy.cli as cli
 from halopy import CutoutSet, classifiers, simulate
 from halopy.classify import Classifier, training
-from halopy.cli_models import settings_of, trained_model
+from halopy.cli_models import _curve, settings_of, trained_model
 from halopy.errors import HaloInputError, UnknownModelError
 from halopy.testing import simulated_cutouts
 
@@ -93,6 +94,30 @@ def never(*arguments, **keywords):
     raise AssertionError("this must not be reached")
 
 
+def test_a_learning_curve_of_any_columns():
+    class Model:
+        history = QTable({"step": [1, 2, 3, 4, 5, 6], "rate": np.full(6, 2e-5), "time": np.arange(6.0) * u.s,
+                          "images": [100000] * 6, "said": list("abcdef")})
+
+    lines = _curve(Model())
+    assert lines[0].split() == ["step", "rate", "time", "(s)", "images", "said"] and lines[1].strip() == "..."
+    assert [line.split() for line in lines[2:]] == [[str(k), "2.000e-05", f"{k - 1}.0000", "100000", "abcdef"[k - 1]]
+                                                    for k in range(2, 7)]
+    # One width for head and cells.
+    assert len({len(line) for line in [lines[0], *lines[2:]]}) == 1
+
+
+def test_the_best_epoch_of_a_learning_curve():
+    class Model:
+        history = QTable({"epoch": [0, 1, 2], "validation_loss": [0.5, 0.25, np.nan]})
+
+    assert _curve(Model())[-1] == "lowest: epoch 1, with a loss of 0.2500 on held-out groups"
+    Model.history["validation_loss"] = np.nan
+    assert _curve(Model())[-1].split() == ["2", "nan"]
+    Model.history = QTable()
+    assert _curve(Model()) == []
+
+
 @pytest.mark.parametrize("command", [["train", "--classifier", "cnn"], ["finetune", "--model", "cnn.safetensors"]])
 def test_what_is_there_is_not_overwritten_and_nothing_is_trained_for_it(run, files, tmp_path, monkeypatch, command):
     path = tmp_path / "m.safetensors"
@@ -120,7 +145,8 @@ def test_the_state_of_a_run_is_not_written_where_the_model_goes(run, files, tmp_
 @pytest.mark.parametrize(("texts", "settings"), [
     ([], {}), (["width=8", "dropout = 0.5"], {"width": 8, "dropout": 0.5}), (["augment=False"], {"augment": False}),
     (["pixels-per-beam=None"], {"pixels_per_beam": None}), (["grades=['confirmed']"], {"grades": ["confirmed"]}),
-    (["device=cuda:0"], {"device": "cuda:0"}), (["width=8", "width=6"], {"width": 6})])
+    (["device=cuda:0"], {"device": "cuda:0"}), (["device=~/a-1.5/b"], {"device": "~/a-1.5/b"}),
+    (["width=8", "width=6"], {"width": 6})])
 def test_settings_are_python_literals(texts, settings):
     assert settings_of(classifiers["cnn"], texts, "cnn") == settings
 
@@ -151,9 +177,28 @@ def test_what_cannot_be_trained(run, files, tmp_path, more, text):
 
 
 def test_the_kind_of_a_model(run, files, tmp_path):
+    # What trains generators is in test_cli_generate.py.
     command = ["train", "--classifier", "prevalence", "--cutouts", files / "train.fits", "-o", tmp_path / "m"]
     assert run(*command, "--kind", "classifier")[0] == 0
-    assert run(*command, "--kind", "teapot", "--overwrite")[0] == 2
+    assert "do not go together" in run(*command, "--kind", "generator", "--overwrite")[2]
+
+
+@pytest.mark.parametrize(("more", "text"), [
+    (["--generator", "cwgan", "--classifier", "cnn"], "not allowed with argument"),
+    (["--kind", "generator"], "one of the arguments --classifier --generator is required"),
+    (["--kind", "teapot", "--generator", "cwgan"], "invalid choice: 'teapot'")])
+def test_one_model_is_trained(run, files, tmp_path, more, text):
+    code, _, errors = run("train", *more, "--cutouts", files / "train.fits", "-o", tmp_path / "m.safetensors")
+    assert code == 2 and text in errors
+
+
+def test_the_cutouts_are_not_replaced_by_the_model(run, files, tmp_path):
+    CutoutSet.read(files / "train.fits").write(tmp_path / "c.fits")
+    before = (tmp_path / "c.fits").read_bytes()
+    code, _, errors = run("train", "--classifier", "prevalence", "--cutouts", tmp_path / "c.fits", "-o",
+                          tmp_path / "c.fits", "--overwrite")
+    assert code == 2 and "--cutouts and --output must be two files" in errors
+    assert (tmp_path / "c.fits").read_bytes() == before
 
 
 # ---------------------------------------------------------------------------------------------- evaluate

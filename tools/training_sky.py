@@ -61,6 +61,8 @@ class Population:
         The power-mass relation.
     axis_ratio, substructure : tuple of float or None
         Ranges that replace the simulator's own.
+    clipped : float
+        The share of blocks that are clipped, of the surveys whose published images are.
     """
 
     ideal: tuple = (3.0, 60.0)
@@ -71,6 +73,7 @@ class Population:
     relation: str = "cuciti+2023"
     axis_ratio: tuple | None = None
     substructure: tuple | None = None
+    clipped: float = 0.6
 
 
 SAME = Population()
@@ -122,7 +125,7 @@ def block(n, name, population, rng):
     # Noise is known to some per cent only.
     table["rms"] = table["rms"] * np.exp(rng.normal(0, 0.07, n))
     made = made.replace(table=table, meta={})
-    if name.startswith(CLIPPED) and not name.startswith("gleam-x") and rng.uniform() < 0.6:
+    if name.startswith(CLIPPED) and not name.startswith("gleam-x") and rng.uniform() < population.clipped:
         made = _clipped(made, rng)
     return made
 

@@ -35,6 +35,12 @@ class HaloGenerator(Model, ABC):
     CutoutSet with such a column, it says what was drawn.
     """
 
+    text_conditions = ()
+    """Columns of text that ``sample`` uses where they are given, such as ``grade``."""
+
+    sampling_settings = ()
+    """Settings that may be changed after training, such as ``steps``: ``sample`` reads them each time."""
+
     trainable = True
     """Whether ``fit`` is needed before ``sample``."""
 
@@ -96,7 +102,7 @@ class HaloGenerator(Model, ABC):
                                  found=table.colnames)
         unknown = sorted(set(table["label"]) - set(LABELS)) if "label" in table.colnames else []
         if unknown:
-            raise HaloInputError(f"a label is one of {', '.join(LABELS)}", found=unknown[0])
+            raise HaloInputError(f"a label is one of {', '.join(LABELS)}", found=str(unknown[0]))
         for name in self.optional_conditions:
             if name in table.colnames:
                 table[name] = _numbers(table[name], name)

@@ -10,6 +10,7 @@ from astropy import units as u
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.generative.base import HaloGenerator
+from halopy.generative.conditions import given
 from halopy.simulate.injection import inject
 from halopy.simulate.observe import Artefacts
 from halopy.simulate.population import relations
@@ -98,9 +99,9 @@ class Exponential(HaloGenerator):
     def _sample(self, conditions, rng):
         survey = self._survey()
         n = len(conditions)
-        frequency = _given(conditions, "frequency", u.MHz)
-        size = _given(conditions, "size", u.arcsec)
-        snr = _given(conditions, "snr", u.one)
+        frequency = given(conditions, "frequency", u.MHz)
+        size = given(conditions, "size", u.arcsec)
+        snr = given(conditions, "snr", u.one)
         frequency = np.where(np.isnan(frequency), survey.frequency.to_value(u.MHz), frequency)
         labels = np.asarray(conditions["label"]).astype(str)
         bands, number = np.unique(frequency, return_inverse=True)
@@ -140,26 +141,6 @@ class Exponential(HaloGenerator):
         table = made.table.copy()
         table["size"] = np.where(np.isnan(table["r_e"]), table["length"], table["r_e"])
         return made.replace(table=table)
-
-
-def _given(conditions, name, unit):
-    """Return a condition as numbers, NaN where it is to be drawn."""
-    if name not in conditions.colnames:
-        return np.full(len(conditions), np.nan)
-    try:
-        # A column of nothing but NaN asks for nothing, and needs no unit.
-        bare = getattr(conditions[name], "unit", None) is None and np.isnan(conditions[name]).all()
-        values = np.asarray(conditions[name]) if bare else u.Quantity(conditions[name]).to_value(unit)
-    except u.UnitConversionError as error:
-        raise HaloInputError(f"the condition {name} needs the unit {unit}, or one that converts to it", keyword=name,
-                             found=str(conditions[name].unit) if hasattr(conditions[name], "unit") else "none",
-                             hint=f"[...] * u.{unit}") from error
-    # An S/N of 0 is what cutouts without a source have.
-    wrong = values < 0 if name == "snr" else values <= 0
-    if wrong.any():
-        raise HaloInputError(f"the condition {name} must be positive, or NaN where it is to be drawn", keyword=name,
-                             found=values[wrong][0])
-    return np.array(values, dtype=float)
 
 
 def _scaled(survey, frequency):

@@ -12,7 +12,7 @@ from astropy import units as u
 
 from halopy.errors import HaloInputError
 
-__all__ = ["cutout_grid", "has_signal", "model_input"]
+__all__ = ["cutout_grid", "has_signal", "model_input", "noise_level", "signal_to_noise"]
 
 # Compression sets in here: fainter pixels stay proportional to their S/N.
 SOFT = 2.0
@@ -68,7 +68,7 @@ def model_input(cutouts, *, size=64, pixels_per_beam=3.0):
     (6, 64, 64)
     """
     factors = _factors(cutouts, size, pixels_per_beam)
-    rms = _rms(cutouts)
+    rms = noise_level(cutouts)
     result = np.zeros((len(cutouts), size, size), dtype=np.float32)
     for factor, rows in _by_factor(factors):
         down, across = (_matrix(n, size, factor, 3) for n in cutouts.shape[1:])
@@ -153,7 +153,21 @@ def _by_factor(factors):
         yield float(factor), np.flatnonzero(inverse == number)
 
 
-def _rms(cutouts):
+def signal_to_noise(inputs):
+    """Undo the compression of `model_input`: S/N above the level, in float64."""
+    return SOFT * np.sinh(np.asarray(inputs, dtype=float))
+
+
+def noise_level(cutouts):
+    """Return the noise of each cutout in the unit of its pixels, ``(n,)``.
+
+    It is the column ``rms``, or where that is missing the scatter of the pixels (median absolute deviation).
+
+    Raises
+    ------
+    HaloInputError
+        ``rms`` is in another unit than the pixels.
+    """
     rms = np.full(len(cutouts), np.nan)
     if "rms" in cutouts.table.colnames:
         column = cutouts.table["rms"]
