@@ -3,9 +3,9 @@
 Usage: python benchmarks/generator_cost.py [--images 320] [--samples 64] [--rounds 5] [--device cpu] [--seed 20261127]
 
 All on one thread (set OMP_NUM_THREADS=1), 64 × 64 pixels, default settings or those of the shipped weights; networks
-are not trained to any use. "training": milliseconds of processor time for each image that is shown (a GAN's is a step of
-the painter with all of the critic's, over the batch); "sample": for each image that is made. Ratios are to the training of
-``cnn`` for each image that is shown, in the same round; the median over the rounds, with the smallest and largest.
+are not trained to any use. "training": milliseconds of processor time for each image that is shown (a GAN's is a step
+of the painter with all of the critic's, over the batch); "sample": for each image that is made. Ratios are to the
+training of ``cnn``, an image, in the same round; the median over the rounds, with the smallest and largest.
 "floor": floating-point operations of one pass of the network, counted by torch, over the rate that a product of
 matrices reaches on this thread; "of it": how far the sampler is from that.
 """
@@ -25,8 +25,8 @@ from halopy.learning.threads import one_thread
 from halopy.testing import simulated_cutouts
 
 MODELS = {"diffusion": ("diffusion", {"width": 48}), "diffusion, width 32": ("diffusion", {}),
-          "diffusion, 8 steps": ("diffusion", {"width": 48, "steps": 8}), "cwgan": ("cwgan", {}), "sngan": ("sngan", {}),
-          "latent-diffusion": ("latent-diffusion", {})}
+          "diffusion, 8 steps": ("diffusion", {"width": 48, "steps": 8}), "cwgan": ("cwgan", {}),
+          "sngan": ("sngan", {}), "latent-diffusion": ("latent-diffusion", {})}
 
 
 def clock(device):
@@ -107,8 +107,8 @@ def main():
         sample, count, operations = statistics.median(r[1] for r in found), found[0][3], found[0][4]
         floor = 1e3 * count * operations / rates
         print(f"{name:22} {statistics.median(r[0] for r in found):12.1f} {statistics.median(ratio):7.0f} "
-              f"[{ratio[0]:4.0f}, {ratio[-1]:4.0f}] {sample:10.1f} {1e3 / sample:9.1f} {count:7} {operations / 1e9:13.3f} "
-              f"{floor:9.2f} {floor / sample:6.0%}")
+              f"[{ratio[0]:4.0f}, {ratio[-1]:4.0f}] {sample:10.1f} {1e3 / sample:9.1f} {count:7} "
+              f"{operations / 1e9:13.3f} {floor:9.2f} {floor / sample:6.0%}")
 
 
 if __name__ == "__main__":

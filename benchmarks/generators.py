@@ -32,7 +32,8 @@ import real_sky
 import train_generators
 
 SHOWN = ("kid", "frechet", "pixel_wasserstein", "power_spectrum", "radial_profile", "minkowski_euler", "flux_centre",
-         "size", "density", "coverage", "diversity_features", "diversity_pixels", "nearest_ratio", "copies", "tstr", "trts")
+         "size", "density", "coverage", "diversity_features", "diversity_pixels", "nearest_ratio", "copies", "tstr",
+         "trts")
 NAMES = ("diffusion", "cwgan")
 OTHER = ("other",)
 """Labels that the simulator does not make."""

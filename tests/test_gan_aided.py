@@ -78,6 +78,12 @@ class Plain(HaloGenerator):
         return painted(is_positive(conditions[["label"]]), 16, rng)
 
 
+class Blind(Plain):
+    """Cannot be told what to make."""
+
+    conditions = ()
+
+
 class Worried(Twin):
     """Warns as a generator does."""
 
@@ -151,7 +157,8 @@ def test_it_is_found_by_name():
 ], ids=lambda settings: "-".join(settings.values()))
 def test_contract(settings):
     name = settings["generator"]
-    generator = generators.create(name, **({} if name == "exponential" else SMALL))
+    small = {"shape": (24, 24), "background": False} if name == "exponential" else SMALL
+    generator = generators.create(name, **small)
     check_classifier(classifiers.create("gan-aided", **settings | {"generator": generator}, max_epochs=2, size=16))
 
 
@@ -304,6 +311,21 @@ def test_images_have_the_labels_and_grades_of_the_cutouts():
     assert len(images_like(cutouts, generator, 0.5, rng=1)) == 5
     assert len(images_like(cutouts, generator, 1.5, rng=1)) == 15
     assert len(images_like(cutouts, generator, 0.0, rng=1)) == 0
+
+
+def test_what_a_generator_cannot_make_is_left_out():
+    # The simulator knows no "other"; a trained one knows what it has seen.
+    generator = generators.create("exponential", shape=(16, 16))
+    cutouts = with_column(blobs(6), label=["halo", "other", "none", "halo", "other", "none"])
+    with pytest.warns(HalopyWarning, match="no generated images of 'other': a scene has one of the labels"):
+        made = images_like(cutouts, generator, 2.0, rng=1)
+    assert sorted(made.table["label"].tolist()) == ["halo"] * 4 + ["none"] * 4
+    cutouts = with_column(blobs(6), grade=["confirmed", "candidate"] * 2 + ["confirmed"] * 2)
+    generator = generators.create("sngan", **SMALL, pixels_per_beam=None).fit(cutouts[:4], rng=1)
+    with pytest.warns(HalopyWarning, match="no generated images of 'halo confirmed': this generator has not seen such"):
+        assert len(images_like(cutouts, generator, 1.0, rng=1)) == 5
+    with pytest.raises(HaloInputError, match="this generator has not seen such images in its training"):
+        images_like(cutouts[5], generator, 1.0, rng=1)
 
 
 def test_images_that_do_not_say_how_they_were_observed_were_observed_like_their_cutouts():
@@ -483,6 +505,7 @@ def test_a_broken_file_is_refused(mode, change, text):
     ({"generator": DenseClassifier()}, "generator must be a name or a generator.*DenseClassifier"),
     ({"generator": "exponential"}, "needs a generator with a critic.*found 'Exponential'.*cwgan, sngan, or mode"),
     ({"generator": Plain()}, "needs a generator with a critic.*found 'Plain'"),
+    ({"mode": "images", "generator": Blind()}, "mode='images' needs a generator that makes images of a label"),
     ({"mode": "images", "max_epochs": 0}, "max_epochs must be a whole number of 1 or more"),
     ({"grades": ("good",)}, "a grade is one of"),
 ])

@@ -1,11 +1,11 @@
 """Train a generator that ships with halopy, judge it, and write it with its card.
 
 Usage: python tools/train_generators.py NAME -o FOLDER [-n 16384] [--images N] [--seed 20261127] [--device cpu]
-    [--checkpoint FILE]
+    [--checkpoint FILE] [--judge]
 
 NAME is ``cwgan`` or ``diffusion``. Writes ``NAME.safetensors`` and ``NAME.json`` (what it was trained on, and the
 measures by which it is called usable or experimental) to the output folder. A stopped run with ``--checkpoint`` is
-continued by the same command.
+continued by the same command. ``--judge`` measures the weights in FOLDER again, and writes their card.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SURVEYS = {"gleam-72-103": 1, "gleam-103-134": 1, "gleam-139-170": 1, "gleam-170
            "nvss": 2}
 """The surveys, and the share of each."""
 POPULATION = dataclasses.replace(training_sky.SAME, clipped=0.0)
-SETTINGS = {"cwgan": {"n_images": 90_000}, "diffusion": {"width": 48, "n_images": 160_000}}
+SETTINGS = {"cwgan": {"n_images": 90_000}, "diffusion": {"width": 48, "n_images": 100_000}}
 JUDGED = 4096
 """Cutouts of other sky, and as many images of the generator, that it is judged by."""
 METRICS = ("kid", "nearest_ratio", "copies", "diversity_features", "diversity_pixels", "pixel_wasserstein",
@@ -91,18 +91,32 @@ def failures(tables):
     return failed
 
 
-def card(model, tables, failed, *, n, seed, seconds, device, command):
+def card(model, tables, failed, *, n, seed, minutes, device, command):
     """Return what the model was trained on and what was measured of it, as a dict for JSON."""
     measures = {name: {r["metric"]: [round(float(r[c]), 4) for c in table.colnames[1:7]] for r in table
                        if r["metric"] in METRICS} for name, table in tables.items()}
+    own = tables["generator"].meta
     return {
         "model": repr(model), "weights": model.weights_id, "halopy": importlib.metadata.version("halopy-radio"),
         "torch": torch.__version__, "python": platform.python_version(), "threads": 1, "device": device,
-        "command": command, "seed": seed, "minutes": round(seconds / 60),
-        "images": int(model.history["images"][-1]),
+        "parameters": sum(array.size for name, array in model._state().items() if name.startswith("weight.")),
+        "command": command, "seed": seed, "minutes": minutes, "images": int(model.history["images"][-1]),
         "simulated": {"cutouts": n, "groups": len(model.groups_), "surveys": SURVEYS, "labels": training_sky.MIX},
         "columns": ["value", "low", "high", "floor", "floor_low", "floor_high"], "measures": measures,
+        "judged": f"{own['images']} images a side in each of {own['draws']} draws",
         "status": "experimental" if failed else "usable", "why": failed}
+
+
+def trained(arguments, train):
+    """Train a generator, write its weights, and return the minutes that it took."""
+    settings = SETTINGS[arguments.name] | ({"n_images": arguments.images} if arguments.images else {})
+    start = time.monotonic()
+    model = generators.create(arguments.name, device=arguments.device, **settings)
+    model.fit(train, rng=arguments.seed, checkpoint=arguments.checkpoint)
+    # What ships must run where there is no GPU.
+    model.device = "cpu"
+    model.save(arguments.output / f"{arguments.name}.safetensors", overwrite=True)
+    return round((time.monotonic() - start) / 60)
 
 
 def main():
@@ -114,26 +128,24 @@ def main():
     parser.add_argument("--seed", type=int, default=20261127)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--judge", action="store_true")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     seed = arguments.seed
-    settings = SETTINGS[arguments.name] | ({"n_images": arguments.images} if arguments.images else {})
-    train = sky(arguments.n, rng=seed, progress=partial(tqdm, disable=None, desc="sky"))
-    start = time.monotonic()
-    model = generators.create(arguments.name, device=arguments.device, **settings)
-    model.fit(train, rng=seed, checkpoint=arguments.checkpoint)
-    seconds = time.monotonic() - start
-    # What ships must run where there is no GPU.
-    model.device = "cpu"
     path = arguments.output / f"{arguments.name}.safetensors"
-    model.save(path, overwrite=True)
-    model = type(model).load(path)
+    train = sky(arguments.n, rng=seed, progress=partial(tqdm, disable=None, desc="sky"))
+    if arguments.judge:
+        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        minutes, device, command = (known[name] for name in ("minutes", "device", "command"))
+    else:
+        minutes, device = trained(arguments, train), arguments.device
+        command = f"python tools/train_generators.py {arguments.name} -o OUTPUT -n {arguments.n} --seed {seed}"
+        command += f" --images {arguments.images}" if arguments.images else ""
+    model = generators[arguments.name].load(path)
     tables, failed = judged(model, train, seed=seed)
-    command = f"python tools/train_generators.py {arguments.name} -o OUTPUT -n {arguments.n} --seed {seed}"
-    facts = card(model, tables, failed, n=len(train), seed=seed, seconds=seconds, device=arguments.device,
-                 command=command + (f" --images {arguments.images}" if arguments.images else ""))
+    facts = card(model, tables, failed, n=len(train), seed=seed, minutes=minutes, device=device, command=command)
     facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (path.with_suffix(".json")).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for name, table in tables.items():
         print(name)
         table["metric", "value", "low", "high", "floor", "floor_low", "floor_high"].pprint(-1, -1)

@@ -17,6 +17,7 @@ from astropy.table import QTable
 
 from halopy.classify.base import Classifier
 from halopy.classify.breakdown import breakdown, false_positives, mistakes
+from halopy.classify.generated import images_like
 from halopy.classify.report import compare, report
 from halopy.classify.scores import combine
 from halopy.cutouts import CutoutSet
@@ -27,8 +28,6 @@ from halopy.model import group_hashes
 
 __all__ = ["breakdown", "combine", "compare", "compare_models", "cross_validate", "evaluate", "false_positives",
            "mistakes", "refuse_seen", "report", "seen_groups"]
-
-OBSERVED = ("pixel_scale", "beam_major", "beam_minor", "beam_pa", "frequency", "rms")
 
 
 def cross_validate(model, cutouts, *, folds=5, seeds=5, by="group", augmenter=None, generator=None, generated=1.0,
@@ -338,7 +337,11 @@ def train_model(model, train, augmenter, generator, generated, rng):
     if not student.trainable:
         return student, train.shape[1:]
     if generator is not None:
-        train = train.join(_generated(generator, train, generated, rng))
+        if generator.trainable and not generator.fitted_:
+            generator = _fresh(generator).fit(train, rng=rng, progress=False)
+        made = images_like(train, generator, generated, rng=rng)
+        shape = np.minimum(train.shape[1:], made.shape[1:])
+        train = cropped(train, shape).join(cropped(made, shape))
     if augmenter is not None:
         train = augmenter(train, rng=rng) if takes_rng(augmenter) else augmenter(train)
     return student.fit(train, rng=rng, progress=False), train.shape[1:]
@@ -358,20 +361,6 @@ def cropped(cutouts, shape):
         if name in table.colnames:
             table[name] = table[name] + shift
     return cutouts.replace(data=cutouts.data[:, y:y + shape[0], x:x + shape[1]], table=table)
-
-
-def _generated(generator, train, generated, rng):
-    if generator.trainable and not generator.fitted_:
-        generator = _fresh(generator).fit(train, rng=rng, progress=False)
-    n = round(generated * len(train))
-    rows = rng.integers(len(train), size=n)
-    conditions = QTable({name: train.column(name)[rows] for name in generator.conditions})
-    made = generator.sample(n, conditions=conditions, rng=rng)
-    table = made.table.copy()
-    # An image that does not say how it was observed was observed like the one that gave its conditions.
-    for name in set(OBSERVED) & set(train.table.colnames) - set(table.colnames):
-        table[name] = train.table[name][rows]
-    return made.replace(table=table, unit=train.unit if made.unit == u.dimensionless_unscaled else made.unit)
 
 
 def takes_rng(augmenter):

@@ -13,21 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from astropy import units as u
-from astropy.table import QTable
 
 from halopy.classify.base import Classifier
 from halopy.classify.dense import DenseClassifier
 from halopy.classify.domain import outside
-from halopy.classify.evaluate import OBSERVED
+from halopy.classify.generated import images_like
 from halopy.classify.held_out import validation_rows
 from halopy.classify.logistic import Logistic, training_labels
 from halopy.errors import HaloInputError, HalopyWarning, PluginError
-from halopy.io.clip_level import find_clip
 from halopy.labels import GRADES, is_positive
-from halopy.learning.inputs import has_signal, model_input, noise_level
+from halopy.learning.inputs import has_signal, model_input
 from halopy.model import Model, decode, encode
-from halopy.preprocess.clip import clip
 from halopy.registry import generators
 
 __all__ = ["GanAided"]
@@ -36,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 GENERATOR_TIME = 0.8
 """The part of ``max_seconds`` that is the generator's where a network is to be trained after it."""
-CLIPPED = 0.5
-"""Cutouts of which more is exactly 0 are clipped."""
 
 
 class GanAided(Classifier):
@@ -59,7 +53,8 @@ class GanAided(Classifier):
         many as is its own default, which takes hours.
     generated : float, optional
         For ``"images"``: how many images are made like each cutout, with its label and grade, default 1. So they have
-        the shares of labels of the cutouts, and none of a label that is not there.
+        the shares of labels of the cutouts, and none of a label that is not there. What the generator cannot make is
+        left out, with a warning.
     C : float, optional
         For ``"features"``: inverse strength of the L2 penalty on the weights of standardised features, default 0.1.
     grades : sequence of str, optional
@@ -208,6 +203,9 @@ class GanAided(Classifier):
         if self.mode == "features" and not hasattr(generator, "critic_features"):
             raise HaloInputError("mode='features' needs a generator with a critic", found=type(generator).__name__,
                                  hint=f"generator one of {', '.join(_with_critic())}, or mode='images'")
+        if self.mode == "images" and "label" not in generator.conditions:
+            raise HaloInputError("mode='images' needs a generator that makes images of a label",
+                                 found=generator.conditions)
         return generator
 
     def _new_network(self):
@@ -297,45 +295,6 @@ class _Aided(DenseClassifier):
     def _token(self, seed, inputs, targets, groups):
         images, labels = self.added
         return super()._token(seed, np.concatenate([inputs, images]), np.append(targets, labels), groups)
-
-
-def images_like(cutouts, generator, each, *, rng=None):
-    """Return generated images with the labels and grades of cutouts, clipped as they are.
-
-    Parameters
-    ----------
-    cutouts : CutoutSet
-        ``n`` cutouts.
-    generator : HaloGenerator
-        Trained, or of a kind that needs no training.
-    each : float
-        How many for each cutout: those beyond a whole number are for cutouts drawn at random.
-    rng : int or `~numpy.random.Generator`, optional
-        Seed or generator.
-
-    Returns
-    -------
-    CutoutSet
-        ``round(each * n)`` images. What does not say how it was observed was observed like its cutout.
-    """
-    rng = np.random.default_rng(rng)
-    n = len(cutouts)
-    rows = np.append(np.tile(np.arange(n), int(each)), rng.permutation(n)[:round(each * n) - int(each) * n])
-    wanted = [*generator.conditions, *(x for x in generator.text_conditions if x in cutouts.table.colnames)]
-    conditions = QTable({name: cutouts.column(name)[rows] for name in wanted})
-    made = generator.sample(len(rows), conditions=conditions, rng=rng)
-    made = made.replace(unit=cutouts.unit if made.unit == u.dimensionless_unscaled else made.unit)
-    table = made.table.copy()
-    for name in set(OBSERVED) & set(cutouts.table.colnames) - set(table.colnames):
-        table[name] = cutouts.table[name][rows]
-    if "rms" not in table.colnames:
-        table["rms"] = noise_level(made) * made.unit
-    made = made.replace(table=table)
-    if np.median((cutouts.data == 0).mean(axis=(1, 2))) <= CLIPPED:
-        return made
-    level = float(np.nanmedian([find_clip(image).level for image in cutouts.data] / noise_level(cutouts)))
-    # A small cutout that was clipped on both sides need not hold a negative pixel.
-    return clip(made, low=-level if (cutouts.data < 0).any() else None, high=level)
 
 
 def _trained(generator, cutouts, **settings):

@@ -30,6 +30,8 @@ MONITORED = 32
 """Images of a class whose diversity is watched."""
 COLLAPSED = 0.2
 """Below this fraction of the diversity of real images of its class a class has collapsed."""
+EARLY = 500
+"""Steps in which images may still have to become different."""
 
 
 class _Adversarial(TrainedGenerator):
@@ -134,8 +136,7 @@ class _Adversarial(TrainedGenerator):
         reached = max((row[3] for row in run.rows), default=0.0)
         if least >= COLLAPSED:
             run.keep()
-        elif reached >= 2 * COLLAPSED or run.images >= self.n_images / 4:
-            run.stale = 1
+        elif reached >= 2 * COLLAPSED or run.images >= max(self.n_images / 4, EARLY * self.batch_size):
             if reached < COLLAPSED:
                 run.keep()
                 kept = "it never varied more"
@@ -145,6 +146,7 @@ class _Adversarial(TrainedGenerator):
                           f"from image to image by {least:.2g} of what real images do, and must by {COLLAPSED}; the "
                           f"training has stopped, {kept}. More or more different images, a wider shift or a smaller "
                           "learning_rate may help", HalopyWarning, stacklevel=5)
+            run.stale = 1
         else:
             run.keep()
         return [least], not run.stale
@@ -162,8 +164,8 @@ class _Adversarial(TrainedGenerator):
         with torch.inference_mode():
             for k in classes.unique().tolist():
                 rows = train[(classes == k).nonzero()[:MONITORED, 0]]
-                real = diversity(images[rows])
-                if len(rows) > 1 and real > 0:
+                real = diversity(images[rows]) if len(rows) > 1 else 0
+                if real > 0:
                     made = self._paint({"painter": painter.eval()}, conditions[rows], generator)
                     found.append((diversity(made) / real, CLASSES[k]))
         painter.load_state_dict(trained)
@@ -212,7 +214,7 @@ class WassersteinGAN(_Adversarial):
     -----
     HalopyWarning
         A class has collapsed: its diversity has fallen below 0.2, or has not come that far in a quarter of the
-        training. The training stops, and the weights before are kept.
+        training (and 500 steps). The training stops, and the weights before are kept.
 
     Notes
     -----
@@ -278,8 +280,8 @@ class SpectralGAN(_Adversarial):
 
     References
     ----------
-    Miyato et al. 2018, arXiv:1802.05957 (spectral norm); Lim & Ye 2017, arXiv:1705.02894 (hinge loss); Heusel et al. 2017,
-    arXiv:1706.08500 (two learning rates).
+    Miyato et al. 2018, arXiv:1802.05957 (spectral norm); Lim & Ye 2017, arXiv:1705.02894 (hinge loss); Heusel et al.
+    2017, arXiv:1706.08500 (two learning rates).
 
     Examples
     --------

@@ -13,7 +13,6 @@ import torch
 import transformers
 from astropy import units as u
 from peft import LoraConfig
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
 
@@ -153,8 +152,9 @@ class StableDiffusion(TrainedGenerator):
         images = torch.as_tensor(self.compressed(cutouts), device=self.device)[:, None]
         made = [np.zeros((0, self.size, self.size))]
         with torch.inference_mode(), one_thread():
-            for part in images.split(self.batch_size):
-                made.append(self._decode(self._encode(part))[:, 0].double().cpu().numpy())
+            for start in range(0, len(images), self.batch_size):
+                part = self._decode(self._encode(images[start:start + self.batch_size]))
+                made.append(part[:, 0].double().cpu().numpy())
         snr = signal_to_noise(np.clip(np.concatenate(made) * self._scale, *self._limits))
         rms, table = noise_level(cutouts), cutouts.table.copy()
         table["rms"] = rms * cutouts.unit
@@ -280,7 +280,8 @@ class StableDiffusion(TrainedGenerator):
             if base.shape != (32,) or base.dtype != np.uint8:
                 raise HaloInputError("the hash of the base must be 32 bytes", keyword="base", found=base.shape)
             self._fingerprint = base.tobytes().hex()
-        self._shapes = {k.removeprefix("weight.adapter."): v.shape for k, v in state.items() if k.startswith("weight.")}
+        prefix = "weight.adapter."
+        self._shapes = {k.removeprefix(prefix): v.shape for k, v in state.items() if k.startswith(prefix)}
         try:
             super()._set_state(state)
         finally:
@@ -300,7 +301,7 @@ class _Pipeline:
                 # Codes, unlike pixels, go beyond 1.
                 self.scheduler = diffusers.DDIMScheduler.from_pretrained(
                     folder / "scheduler", local_files_only=True, clip_sample=False, timestep_spacing="trailing")
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            except Exception as error:  # tokenizers raises nothing narrower
                 raise HaloInputError(f"this pipeline cannot be read: {error}", path=folder, hint=REMEDY) from error
             lost = [f"{part} {name}" for part, (_, told) in zip(WEIGHTS, parts, strict=True)
                     for name in told["missing_keys"]]
