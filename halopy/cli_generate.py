@@ -48,6 +48,10 @@ def generate(arguments):
     asked = _asked(arguments) if arguments.conditions is None else _table(arguments)
     model = _settled(_generator(arguments.model), arguments.set, arguments.model)
     made = _made(model, len(asked), _known(model, asked, arguments), arguments)
+    # The file says by itself what made it.
+    table = made.table.copy()
+    table["generator"] = np.full(len(made), f"{type(model).__name__} {model.weights_id}".strip())
+    made = made.replace(table=table)
     made.write(path, overwrite=arguments.overwrite)
     # The images are safe before they are drawn.
     figure = gallery(made, n=SHOWN)

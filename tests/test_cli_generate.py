@@ -199,7 +199,7 @@ def test_images_of_the_simulator(run, tmp_path):
     expected = generators.create("exponential").sample(6, conditions=wanted, rng=0)
     assert np.array_equal(made.data, expected.data) and made.unit == expected.unit
     assert labels(path) == wanted["label"].tolist() and set(made.table["group"]) == {"generated"}
-    assert np.allclose(made.table["snr"], 8)
+    assert np.allclose(made.table["snr"], 8) and set(made.table["generator"]) == {"Exponential"}
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -233,6 +233,7 @@ def test_a_trained_generator(run, files, tmp_path):
     code, said, errors = run(*command, "--snr", "2", "--grade", "candidate")
     assert (code, errors) == (0, "")
     model = HaloGenerator.load(files / "sketch.safetensors")
+    assert set(CutoutSet.read(path).table["generator"]) == {f"Sketch {model.weights_id}"}
     assert f"made by Sketch ({files / 'sketch.safetensors'}, weights {model.weights_id})" in said
     assert "4 images of 64 x 64 pixels (no unit): 4 none" in said
     made = CutoutSet.read(path)
@@ -321,7 +322,7 @@ def test_what_cannot_be_made(run, tmp_path, more, text):
     ("train.fits", 2, "train.fits: not a readable safetensors file"),
     ("gone.safetensors", 2, "gone.safetensors: there is no such file"),
     ("untrained.safetensors", 2, "must be trained"),
-    ("cnn", 2, "cnn is a classifier, and makes no images; try: one of the generators: exponential, "),
+    ("cnn", 2, "cnn is a classifier, and makes no images; try: one of the generators: cwgan, "),
     ("sketsh", 2, "no model 'sketsh' in halopy.generators; did you mean 'sketch'?"),
     ("sketch", 2, "sketch must be trained before it makes images; try: halopy train --generator sketch --cutouts PATH"),
     ("needy", 3, 'pip install "halopy-sketches[more, of-it]"')])
