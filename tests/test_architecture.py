@@ -151,4 +151,5 @@ def test_listing_models_imports_none():
             "print([m for m in sys.modules if m.startswith(('halopy.classify.', 'halopy.generative.'))])")
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     # The contracts are no models: Detector checks what it is given against one.
-    assert set(ast.literal_eval(out)) <= {"halopy.classify.base", "halopy.classify.domain", "halopy.generative.base"}
+    assert set(ast.literal_eval(out)) <= {"halopy.classify.base", "halopy.classify.domain", "halopy.generative.base",
+                                          "halopy.generative.conditions"}

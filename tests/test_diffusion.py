@@ -238,9 +238,9 @@ def test_what_is_known_changes_the_score(trained):
     (np.zeros((2, 8, 8)), 1.0, None, r"score takes finite images of shape \(n, 16, 16\) .found \(2, 8, 8\)"),
     (np.zeros((16, 16)), 1.0, None, r"score takes finite images .*found \(16, 16\)"),
     (np.full((2, 16, 16), np.nan), 1.0, None, "score takes finite images"),
-    (np.zeros((2, 16, 16)), 0, None, "sigma must be positive .found 0"),
-    (np.zeros((2, 16, 16)), np.nan, None, "sigma must be positive"),
-    (np.zeros((2, 16, 16)), np.inf, None, "sigma must be positive"),
+    (np.zeros((2, 16, 16)), 0, None, "sigma must be one positive number .found 0"),
+    (np.zeros((2, 16, 16)), np.nan, None, "sigma must be one positive number"),
+    (np.zeros((2, 16, 16)), np.inf, None, "sigma must be one positive number"),
     (np.zeros((2, 16, 16)), 1.0, QTable({"label": ["halo"]}), "conditions must have 2 rows .found 1"),
     (np.zeros((1, 16, 16)), 1.0, QTable({"label": ["x"]}), "a label is one of"),
     (np.zeros((1, 16, 16)), 1.0, QTable({"label": ["halo"], "snr": [-1.0]}), "the condition snr must be positive"),
@@ -264,11 +264,12 @@ def marked(n=40, n_groups=20):
 
 
 def groups_shown(monkeypatch, cutouts, **changes):
-    """The groups that the loss is taken of in training, and when the weights are judged."""
-    shown, plain = {True: set(), False: set()}, diffusion_module.denoising_loss
+    """The groups that the loss is taken of in training, and when the weights are judged; where the bright pixel was."""
+    shown, places, plain = {True: set(), False: set()}, set(), diffusion_module.denoising_loss
     tops, groups = Diffusion(**TINY)._inputs(cutouts).max(axis=(1, 2)), cutouts.table["group"].astype(int)
 
     def spy(net, images, *others):
+        places.update(images.flatten(1).argmax(dim=1).tolist())
         for top in images.amax((1, 2, 3)).tolist():
             shown[net.training].add(int(groups[np.abs(tops - top * model._scale).argmin()]))
         return plain(net, images, *others)
@@ -276,20 +277,23 @@ def groups_shown(monkeypatch, cutouts, **changes):
     monkeypatch.setattr(diffusion_module, "denoising_loss", spy)
     model = Diffusion(**TINY | {"n_images": 400, "batch_size": 40} | changes)
     model.fit(cutouts, rng=1, progress=False)
-    return shown[True], shown[False]
+    return shown[True], shown[False], places
 
 
 @pytest.mark.parametrize(("fraction", "held_out"), [(0.1, 2), (0.01, 1), (0.5, 10), (0, 0)])
 def test_no_group_is_on_both_sides(monkeypatch, fraction, held_out):
     """Weights that are chosen on the images they were trained on are those that know them by heart."""
-    trained_on, judged_on = groups_shown(monkeypatch, marked(), validation_fraction=fraction)
+    trained_on, judged_on, _ = groups_shown(monkeypatch, marked(), validation_fraction=fraction)
     assert not trained_on & judged_on and len(judged_on) == held_out
     assert trained_on | judged_on == set(range(20))
 
 
 def test_few_groups_are_all_trained_on(monkeypatch):
-    trained_on, judged_on = groups_shown(monkeypatch, marked(n_groups=4), validation_fraction=0.5)
+    """And shown in all eight views: turned by right angles, and mirrored."""
+    trained_on, judged_on, places = groups_shown(monkeypatch, marked(n_groups=4), validation_fraction=0.5)
     assert trained_on == set(range(4)) and not judged_on
+    assert {divmod(k, 16) for k in places} == {(y, x) for a, b in ((5, 9), (9, 5)) for y in (a, 15 - a)
+                                               for x in (b, 15 - b)}
 
 
 @pytest.mark.parametrize("rng", range(4))

@@ -365,8 +365,8 @@ def test_not_trained():
     ({"size": 24}, "size must be a multiple of 16 .found 24"),
     ({"width": 4}, "width must be a whole number of 8 or more"), ({"width": 12}, "width must be a multiple of 8"),
     ({"batch_size": 0}, "batch_size must be a whole number of 1"), ({"batch_size": True}, "batch_size must be a whole"),
-    ({"n_images": 2.5}, "n_images must be a whole number"), ({"learning_rate": 0}, "learning_rate must be positive"),
-    ({"learning_rate": np.nan}, "learning_rate must be positive"),
+    ({"n_images": 2.5}, "n_images must be a whole number"), ({"learning_rate": 0}, "learning_rate must be a positive number"),
+    ({"learning_rate": np.nan}, "learning_rate must be a positive number"),
     ({"device": "nowhere"}, "device must be one that torch has .*device='cpu'"),
     ({"average": 1.0}, r"average must be in \[0, 1\)"),
 ])

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "generator_cards.rst"
 NAMES = ("diffusion", "cwgan")
 SEED = 20261129
+EACH, COLUMNS = 6, 12
 SHOWN = ("halo", "mini-halo", "relic", "phoenix", "radio-galaxy", "orc", "blend", "none")
 
 INTRODUCTION = """The generators that ship: model cards
@@ -29,15 +30,17 @@ INTRODUCTION = """The generators that ship: model cards
 
 .. This page is made by tools/make_generator_cards.py from halopy/data/*.json.
 
-Two trained generators come with weights, ``generators.pretrained("diffusion")`` and ``generators.pretrained("cwgan")``. Both have learnt from **simulated
-sky alone**: GLEAM in four bands, GLEAM-X and NVSS as the simulator makes them, full sky, with artefacts (``tools/train_generators.py``,
-``tools/training_sky.py``). So any real sky can be scored by what is made with them, and so they know nothing that the simulator does not know. For
-images like a survey's own, train one on that survey, or judge these against it first (:doc:`quality`, and the table of real sky in :doc:`benchmarks`).
+Two trained generators come with weights, ``generators.pretrained("diffusion")`` and ``generators.pretrained("cwgan")``.
+Both have learnt from **simulated sky alone**: GLEAM in four bands, GLEAM-X and NVSS as the simulator makes them, full
+sky, with artefacts (``tools/train_generators.py``, ``tools/training_sky.py``). So any real sky can be scored by what is
+made with them, and so they know nothing that the simulator does not know. For images like a survey's own, train one on
+that survey, or judge these against it first (:doc:`quality`, and the tables of real sky in :doc:`benchmarks`).
 
-A generator is called *usable* if its kernel distance to other simulated sky is below that of the training images smoothed by their beam and below that of a Gaussian random field
-fitted to them, intervals apart; if its images are no nearer to training images than other sky is, within the interval; and if the
-images of a label are as different from each other as real ones, within 20 %. Otherwise it is *experimental*. "Real" in the tables below is simulated sky that was not
-in the training.
+A generator is called *usable* if its kernel distance to other simulated sky is below that of the training images
+smoothed by their beam and below that of a Gaussian random field fitted to them, intervals apart; if its images are no
+nearer to training images than other sky is, within the interval; and if the images of a label are as different from
+each other as real ones, within 20 %. Otherwise it is *experimental*. "Real" in the tables below is simulated sky that
+was not in the training; :doc:`quality` says what each measure is.
 """
 
 CARD = """
@@ -46,15 +49,17 @@ CARD = """
 
 **{status}**{why}
 
-``{model}``, {parameters} numbers in half precision, {megabytes:.1f} MB{critic}. Trained on {cutouts:,} cutouts in {groups} groups of one beam each; {images:,} images
-were shown, in {minutes} minutes on {device}. ``{command}`` repeats it; seed, versions and all measures
-stand in ``halopy/data/{name}.json``. SHA-256 of the weights: ``{sha256}``.
+``{model}``, {parameters} numbers in half precision, {megabytes:.1f} MB{critic}. Trained on {cutouts:,} cutouts in
+{groups} groups of one beam each; {images:,} images were shown, in {minutes} minutes on {device}.
+``{command}`` repeats it; seed, versions and all measures stand in ``halopy/data/{name}.json``. SHA-256 of the weights:
+``{sha256}``.
 
 .. image:: images/{name}-samples.png
-   :alt: Rows of simulated cutouts of eight labels that the generator has not seen, and below each a row of generated ones of the same label
+   :alt: Rows of simulated cutouts that the generator has not seen, below each a row of generated ones of its labels
    :width: 100%
 
-Odd rows: simulated sky that it has not seen. Even rows: generated images of the same labels, frequencies and S/N.
+First, third, fifth row and so on: simulated sky that it has not seen. Below each: generated images of the same labels
+and frequencies.
 
 .. table:: {name} against simulated sky that it has not seen, {draws}; intervals 95 %
    :widths: auto
@@ -109,28 +114,20 @@ def picture(name):
     """Draw real cutouts and generated ones of the same labels, rows in turn."""
     import train_generators
 
-    from halopy import generators
+    from halopy import CutoutSet, generators
     from halopy.plot_gallery import gallery
 
     sky = train_generators.sky(2048, rng=SEED)
     label = np.asarray(sky.table["label"])
-    rows = np.concatenate([np.flatnonzero(label == shown)[:6] for shown in SHOWN])
-    real = sky[rows]
-    data = real.data[:, 16:80, 16:80]
-    model = generators.pretrained(name)
-    made = model.sample(len(rows), conditions=real.table["label", "frequency"], rng=SEED)
-    pixels = [data / real.table["rms"].to_value(real.unit)[:, None, None],
-              made.data / made.table["rms"].to_value(made.unit)[:, None, None]]
-    order = np.arange(len(rows)).reshape(-1, 2, 6)
-    turns = np.concatenate([np.concatenate([order[k, 0], order[k, 0] + len(rows), order[k, 1], order[k, 1] + len(rows)])
-                            for k in range(len(order))]) if len(rows) % 12 == 0 else None
-    table = real.table["label",].copy()
-    table["label"] = np.asarray(table["label"]).astype("U24")
-    from astropy.table import vstack
-
-    both = real.replace(data=np.concatenate(pixels), table=vstack([table, table]), unit="", meta={})
-    figure = gallery(both[turns], n=len(turns), columns=12)
-    figure.savefig(ROOT / "docs" / "images" / f"{name}-samples.png", dpi=80)
+    rows = np.concatenate([np.flatnonzero(label == shown)[:EACH] for shown in SHOWN])
+    real, low = sky[rows], (sky.shape[1] - 64) // 2
+    made = generators.pretrained(name).sample(len(rows), conditions=real.table["label", "frequency"], rng=SEED)
+    pixels = [part / cutouts.table["rms"].to_value(cutouts.unit)[:, None, None] for part, cutouts in
+              ((real.data[:, low:low + 64, low:low + 64], real), (made.data, made))]
+    order = np.arange(2 * len(rows)).reshape(2, -1, COLUMNS).transpose(1, 0, 2).ravel()
+    both = CutoutSet(np.concatenate(pixels)[order], {"label": np.tile(label[rows], 2)[order]})
+    figure = gallery(both, n=len(both), columns=COLUMNS)
+    figure.savefig(ROOT / "docs" / "images" / f"{name}-samples.png", dpi=70)
 
 
 def main():

@@ -9,6 +9,7 @@ from astropy.table import QTable
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, NotFittedError
+from halopy.generative.conditions import numbers
 from halopy.labels import LABELS
 from halopy.model import Model, group_hashes
 
@@ -105,7 +106,7 @@ class HaloGenerator(Model, ABC):
             raise HaloInputError(f"a label is one of {', '.join(LABELS)}", found=str(unknown[0]))
         for name in self.optional_conditions:
             if name in table.colnames:
-                table[name] = _numbers(table[name], name)
+                table[name] = numbers(table[name], name)
         made = self._sample(table, rng)
         if not isinstance(made, CutoutSet):
             made = np.asarray(made)
@@ -139,19 +140,3 @@ class HaloGenerator(Model, ABC):
     def _set_state(self, state):
         super()._set_state(state)
         self.fitted_ = True
-
-
-def _numbers(column, name):
-    """Return a column of finite numbers, and NaN for what is to be drawn."""
-    unit = getattr(column, "unit", None)
-    try:
-        mask = np.array(np.broadcast_to(getattr(column, "mask", False), len(column)))
-        values = np.array(getattr(column, "unmasked", column), dtype=float)
-    except (TypeError, ValueError):
-        raise HaloInputError("an optional condition must be a column of numbers", keyword=name,
-                             found=str(getattr(column, "dtype", type(column).__name__))) from None
-    values[mask] = np.nan
-    if values.ndim != 1 or np.isinf(values).any():
-        raise HaloInputError("an optional condition must be finite, or NaN where it is to be drawn", keyword=name,
-                             found=values[np.isinf(values)][0] if values.ndim == 1 else f"shape {values.shape}")
-    return values if unit is None else values * unit

@@ -8,7 +8,7 @@ from astropy import units as u
 from halopy.errors import HaloInputError
 from halopy.labels import GRADES, LABELS
 
-__all__ = ["CLASSES", "N_NUMBERS", "class_names", "conditions_drawn", "given", "network_conditions"]
+__all__ = ["CLASSES", "N_NUMBERS", "class_names", "conditions_drawn", "given", "network_conditions", "numbers"]
 
 CANDIDATE = "/candidate"
 CLASSES = tuple(name for label in LABELS
@@ -31,6 +31,8 @@ def class_names(table):
         With ``label`` and optionally ``grade``; a halo of a grade other than ``confirmed`` is a candidate, one
         without a grade is not.
     """
+    if "label" not in table.colnames:
+        raise HaloInputError("conditions need a column 'label'", found=table.colnames)
     label = np.ma.filled(np.ma.asarray(table["label"]), "").astype(object)
     unknown = sorted(set(label) - set(LABELS))
     if unknown:
@@ -111,17 +113,35 @@ def given(conditions, name, unit):
     """
     if name not in conditions.colnames:
         return np.full(len(conditions), np.nan)
-    try:
-        # A column of nothing but NaN asks for nothing, and needs no unit.
-        bare = getattr(conditions[name], "unit", None) is None and np.isnan(conditions[name]).all()
-        values = np.asarray(conditions[name]) if bare else u.Quantity(conditions[name]).to_value(unit)
-    except u.UnitConversionError as error:
-        raise HaloInputError(f"the condition {name} needs the unit {unit}, or one that converts to it", keyword=name,
-                             found=str(conditions[name].unit) if hasattr(conditions[name], "unit") else "none",
-                             hint=f"[...] * u.{unit}") from error
+    column = numbers(conditions[name], name)
+    own = getattr(column, "unit", None)
+    # A column of nothing but NaN asks for nothing, and needs no unit.
+    if own is None and np.isnan(column).all():
+        return np.array(column, dtype=float)
+    if not (own or u.one).is_equivalent(unit):
+        what = f"the unit {unit}, or one that converts to it" if u.Unit(unit) != u.one else "no unit"
+        raise HaloInputError(f"the condition {name} needs {what}", keyword=name, found=str(own or "none"),
+                             hint=f"[...] * u.{unit}" if u.Unit(unit) != u.one else "plain numbers")
+    values = u.Quantity(column).to_value(unit)
     # An S/N of 0 is what cutouts without a source have.
     wrong = values < 0 if name == "snr" else values <= 0
     if wrong.any():
         raise HaloInputError(f"the condition {name} must be positive, or NaN where it is to be drawn", keyword=name,
                              found=float(values[wrong][0]))
     return np.array(values, dtype=float)
+
+
+def numbers(column, name):
+    """Return a column of finite numbers, and NaN for what is to be drawn."""
+    unit = getattr(column, "unit", None)
+    try:
+        mask = np.array(np.broadcast_to(getattr(column, "mask", False), len(column)))
+        values = np.array(getattr(column, "unmasked", column), dtype=float)
+    except (TypeError, ValueError):
+        raise HaloInputError("an optional condition must be a column of numbers", keyword=name,
+                             found=str(getattr(column, "dtype", type(column).__name__))) from None
+    values[mask] = np.nan
+    if values.ndim != 1 or np.isinf(values).any():
+        raise HaloInputError("an optional condition must be finite, or NaN where it is to be drawn", keyword=name,
+                             found=values[np.isinf(values)][0] if values.ndim == 1 else f"shape {values.shape}")
+    return values if unit is None else values * unit

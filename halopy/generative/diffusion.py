@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from numbers import Real
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from halopy.learning.threads import one_thread
 __all__ = ["Diffusion"]
 
 STEPS = {"heun": 18, "ancestral": 1000}
-LOW, HIGH = 0.01, 80.0
-"""The noise levels of Heun's sampler, over the standard deviation of the images."""
+LOW, HIGH, RHO = 0.02, 40.0, 10.0
+"""The noise levels of Heun's sampler, over the standard deviation of the images, and how they are spaced. In 18 steps
+normal images of deviation 0.05 to 3 come out with a deviation that is right within 3 % (7 % with those of Karras+ 2022,
+0.01, 80 and 7)."""
 MEAN, SPREAD = -1.2, 1.6
 """Of the logarithm of the noise levels in training. The images are smooth on the scale of the beam and mostly noise, so
 that more can be learnt at low levels than from photographs (-1.2 and 1.2 over twice the deviation, Karras+ 2022)."""
@@ -143,8 +146,8 @@ class Diffusion(TrainedGenerator):
         shape = tuple(n for n in self._shape() if n > 1)
         if x.shape[1:] != shape or not np.isfinite(x).all():
             raise HaloInputError(f"score takes finite images of shape (n, {', '.join(map(str, shape))})", found=x.shape)
-        if not 0 < sigma < np.inf:
-            raise HaloInputError("sigma must be positive", found=sigma)
+        if not (isinstance(sigma, Real) and 0 < sigma < np.inf):
+            raise HaloInputError("sigma must be one positive number", found=sigma)
         if conditions is None:
             told = np.zeros((len(x), N_NUMBERS), dtype=np.float32)
         elif len(conditions) != len(x):
@@ -156,7 +159,7 @@ class Diffusion(TrainedGenerator):
         told = torch.as_tensor(told, device=self.device)
         made = [np.zeros((0, *self._shape()))]
         with torch.inference_mode(), one_thread():
-            for part, known in zip(images.split(CHUNK), told.split(CHUNK), strict=True):
+            for part, known in zip(images.split(CHUNK), told.split(CHUNK), strict=True) if len(x) else ():
                 image = denoised(self._networks["denoiser"], part, torch.full((len(part),), float(sigma)).to(part),
                                  known)
                 made.append(((image - part).double() / sigma**2).cpu().numpy())
@@ -195,12 +198,17 @@ class Diffusion(TrainedGenerator):
         conditions = torch.where(blind[:, None], 0.0, conditions)
         return [run.step("denoiser", denoising_loss(network, images, sigma, noise, conditions))]
 
-    def _held_out(self, groups, rng):
-        names = np.unique(groups)
-        n = round(self.validation_fraction * len(names))
+    def _held_out(self, groups, classes, rng):
+        names, result = np.unique(groups), np.zeros(len(groups), dtype=bool)
         if len(names) < 5 or self.validation_fraction == 0:
-            return np.zeros(len(groups), dtype=bool)
-        return np.isin(groups, rng.permutation(names)[:max(1, n)])
+            return result
+        n = max(1, round(self.validation_fraction * len(names)))
+        for name in rng.permutation(names):
+            # Of a class that is held out whole nothing would be learnt.
+            more = result | (groups == name)
+            if n and set(classes[~more]) == set(classes):
+                result, n = more, n - 1
+        return result
 
     def _end_block(self, run, images, conditions, train, test):
         if not len(test):
@@ -252,7 +260,7 @@ class Diffusion(TrainedGenerator):
             return image
 
         if self.sampler == "heun":
-            levels = karras_levels(self._n_steps(), low=LOW, high=HIGH)
+            levels = karras_levels(self._n_steps(), low=LOW, high=HIGH, rho=RHO)
             return heun(denoise, noise * float(levels[0]), levels)
         levels = ddpm_levels(self._n_steps())
         return ancestral(denoise, noise * float(levels[0]), levels, generator=generator)

@@ -79,7 +79,7 @@ class _Adversarial(TrainedGenerator):
         result = np.full((len(images), 4 * self.width), np.nan)
         rows = np.flatnonzero(has_signal(images))
         with torch.inference_mode(), one_thread():
-            for part in np.split(rows, range(CHUNK, len(rows), CHUNK)):
+            for part in np.split(rows, range(CHUNK, len(rows), CHUNK)) if len(rows) else ():
                 batch = torch.as_tensor(images[part], device=self.device)[:, None]
                 views = [torch.rot90(x, k, (2, 3)) for x in (batch, batch.flip(3)) for k in range(4)]
                 seen = [self._networks["critic"].features(view).double() for view in views]
@@ -147,7 +147,7 @@ class _Adversarial(TrainedGenerator):
                           f"training has stopped, {kept}. More or more different images, a wider shift or a smaller "
                           "learning_rate may help", HalopyWarning, stacklevel=5)
             run.stale = 1
-        else:
+        elif reached < COLLAPSED:
             run.keep()
         return [least], not run.stale
 

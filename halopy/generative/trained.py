@@ -7,6 +7,7 @@ import time
 import warnings
 from abc import abstractmethod
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from halopy.errors import HaloInputError, HalopyWarning, NotFittedError
 from halopy.generative.base import HaloGenerator
 from halopy.generative.conditions import CLASSES, class_names, conditions_drawn, given, network_conditions
 from halopy.learning.checkpoint import read_checkpoint, tensors_from, write_checkpoint
-from halopy.learning.inputs import has_signal, model_input, noise_level, signal_to_noise
+from halopy.learning.inputs import has_signal, model_input, noise_level, signal_to_noise, values_in
 from halopy.learning.threads import one_thread
 from halopy.learning.views import dihedral
 
@@ -92,13 +93,15 @@ class TrainedGenerator(HaloGenerator):
         run.keep()
         return [], True
 
-    def _held_out(self, groups, rng):
+    def _held_out(self, groups, classes, rng):
         """Return which images are not trained on, ``(n,)`` bool."""
         return np.zeros(len(groups), dtype=bool)
 
     def compressed(self, cutouts):
         """Return cutouts as the networks see them, ``(n, size, size)`` float32 of standard deviation 1 in training."""
         self._check_trained()
+        if not isinstance(cutouts, CutoutSet):
+            raise HaloInputError("networks see a CutoutSet", found=type(cutouts).__name__, hint="CutoutSet(array)")
         return self._inputs(cutouts) / np.float32(self._scale)
 
     def _inputs(self, cutouts):
@@ -117,8 +120,8 @@ class TrainedGenerator(HaloGenerator):
         for name, step in (("size", self._least), ("width", 8)):
             if getattr(self, name) % step:
                 raise HaloInputError(f"{name} must be a multiple of {step}", found=getattr(self, name))
-        if not 0 < self.learning_rate < np.inf:
-            raise HaloInputError("learning_rate must be positive", found=self.learning_rate)
+        if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < np.inf):
+            raise HaloInputError("learning_rate must be a positive number", found=self.learning_rate)
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, TypeError) as error:
@@ -147,7 +150,7 @@ class TrainedGenerator(HaloGenerator):
         seen = Table({"class": class_names(table), "snr": signal_to_noise(inputs[:, near].max(axis=1)),
                       "frequency": np.full(n, np.nan), "beam": np.full(n, np.nan), "rms": noise_level(cutouts)})
         if "frequency" in table.colnames:
-            seen["frequency"] = u.Quantity(table["frequency"]).to_value(u.MHz)
+            seen["frequency"] = values_in(table["frequency"], u.MHz)
         if self.pixels_per_beam is not None:
             seen["beam"] = np.sqrt(table["beam_major"] * table["beam_minor"]).to_value(u.arcsec)
         return inputs, seen
@@ -157,7 +160,7 @@ class TrainedGenerator(HaloGenerator):
         seed = int(rng.integers(2**63))
         inputs, seen = self._examples(cutouts)
         groups = np.ma.filled(np.ma.asarray(cutouts.table["group"]), "").astype(str)
-        held_out = self._held_out(groups, np.random.default_rng(seed))
+        held_out = self._held_out(groups, np.asarray(seen["class"]), np.random.default_rng(seed))
         self._scale = float(inputs[~held_out].std())
         self._limits = float(inputs.min()) - MARGIN, float(inputs.max()) + MARGIN
         chosen = np.sort(np.random.default_rng(seed).permutation(len(seen))[:SEEN])

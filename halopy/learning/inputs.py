@@ -12,7 +12,8 @@ from astropy import units as u
 
 from halopy.errors import HaloInputError
 
-__all__ = ["cutout_grid", "has_signal", "model_input", "noise_level", "signal_to_noise"]
+__all__ = ["cutout_grid", "has_signal", "model_input", "noise_level", "signal_to_noise",
+           "values_in"]
 
 # Compression sets in here: fainter pixels stay proportional to their S/N.
 SOFT = 2.0
@@ -135,7 +136,7 @@ def _factors(cutouts, size, pixels_per_beam):
     if lacking:
         raise HaloInputError(f"a grid relative to the beam needs the columns {', '.join(names)}",
                              found=cutouts.table.colnames, hint=hint)
-    major, minor, scale = (_values(cutouts.table[name], u.arcsec) for name in names)
+    major, minor, scale = (values_in(cutouts.table[name], u.arcsec) for name in names)
     with np.errstate(invalid="ignore", divide="ignore"):
         own = np.sqrt(major * minor) / scale
     if not (np.isfinite(own) & (own > 0)).all():
@@ -175,7 +176,7 @@ def noise_level(cutouts):
         if not unit.is_equivalent(cutouts.unit):
             raise HaloInputError(f"the rms must be in a unit like the pixels', {str(cutouts.unit)!r}",
                                  found=str(unit), hint="cutouts that are not scaled")
-        rms = _values(column, cutouts.unit)
+        rms = values_in(column, cutouts.unit)
     known = np.isfinite(rms) & (rms > 0)
     return np.array([value if ok else _scatter(plane)
                      for value, ok, plane in zip(rms, known, cutouts.data, strict=True)])
@@ -190,7 +191,7 @@ def _scatter(plane):
     return 1.4826 * (np.median(pixels) or np.median(pixels[pixels > 0] if pixels.any() else 1.0))
 
 
-def _values(column, unit):
+def values_in(column, unit):
     """Return a column as plain numbers; NaN where it is masked."""
     own = getattr(column, "unit", None)
     values = column.filled(np.nan) if hasattr(column, "filled") else column
