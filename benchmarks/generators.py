@@ -23,7 +23,7 @@ from astropy import units as u
 from halopy import clip, generators
 from halopy.generative import HaloGenerator
 from halopy.generative.quality import report
-from halopy.generative.reference import gaussian_field, smoothed
+from halopy.generative.quality.reference import gaussian_field, smoothed
 from halopy.quality_page import write_quality
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from halopy.generative.comparison import measured
-from halopy.generative.image_features import EDGES, ring_radii, spectrum_frequencies
-from halopy.generative.quality import draw_halves, shared_labels
+from halopy.generative.quality.comparison import measured
+from halopy.generative.quality.image_features import EDGES, ring_radii, spectrum_frequencies
+from halopy.generative.quality.measures import draw_halves, shared_labels
 from halopy.plot_axes import asinh_ticks, new_figure, plain_text
 
 __all__ = ["plot_curves", "plot_rows"]
@@ -80,7 +80,7 @@ def plot_curves(real, generated, size, *, n=100, level=0.95, rng=None):
     generated : mapping of str to CutoutSet
         By name.
     size : int
-        Pixels of the common input, see `halopy.generative.common_input.common_size`.
+        Pixels of the common input, see `halopy.generative.quality.common_input.common_size`.
     n : int, optional
         How many halves of the real images are drawn for the bands, default 100.
     level : float, optional

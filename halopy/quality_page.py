@@ -10,9 +10,9 @@ from astropy.table import QTable, vstack
 
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import common_cutouts, common_size
-from halopy.generative.memorisation import nearest, view_of
-from halopy.generative.quality import MEANINGS, report
+from halopy.generative.quality.common_input import common_cutouts, common_size
+from halopy.generative.quality.measures import MEANINGS, report
+from halopy.generative.quality.memorisation import nearest, view_of
 from halopy.page import escaped, html_page, picture
 from halopy.plot_quality import plot_curves, plot_rows
 
@@ -34,14 +34,14 @@ def write_quality(folder, real, generated, *, training=None, classifier="feature
     folder : path-like
         Made if it is not there; ``index.html`` and ``quality.ecsv`` appear in it when they are complete.
     real : CutoutSet
-        As for `halopy.generative.quality.report`.
+        As for `halopy.generative.quality.measures.report`.
     generated : CutoutSet or mapping of str to CutoutSet
         Of one generator, or of several by their names.
     training : CutoutSet, optional
         What the generators were trained on: then the page shows the training images that the generated ones are most
         like.
     classifier : str or None, optional
-        As for `halopy.generative.quality.report`, default ``"features-lr"``.
+        As for `halopy.generative.quality.measures.report`, default ``"features-lr"``.
     n : int, optional
         How many times images are drawn, default 200; at most 100 times for the bands of the curves.
     level : float, optional
@@ -58,7 +58,7 @@ def write_quality(folder, real, generated, *, training=None, classifier="feature
     Returns
     -------
     `~astropy.table.QTable`
-        That of `halopy.generative.quality.report` of each generator, one below the other, with a column
+        That of `halopy.generative.quality.measures.report` of each generator, one below the other, with a column
         ``generator``; ``meta`` of each by its name.
 
     Raises
@@ -71,7 +71,7 @@ def write_quality(folder, real, generated, *, training=None, classifier="feature
     Examples
     --------
     >>> from halopy import simulate
-    >>> from halopy.generative.reference import gaussian_field
+    >>> from halopy.generative.quality.reference import gaussian_field
     >>> from halopy.quality_page import write_quality
     >>> real = simulate.cutouts(40, mix={"halo": 1, "blank": 1}, rng=1)
     >>> fields = {"Gaussian fields": gaussian_field(real, 40, rng=2)}
@@ -127,7 +127,7 @@ def apart(row):
     Parameters
     ----------
     row : `~astropy.table.Row`
-        Of `halopy.generative.quality.report`.
+        Of `halopy.generative.quality.measures.report`.
 
     Returns
     -------

@@ -8,9 +8,9 @@ import pytest
 from halopy import simulate
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
-from halopy.generative.comparison import measured
-from halopy.generative.quality import MEANINGS, draw_halves, report, shared_labels
-from halopy.generative.reference import gaussian_field, smoothed
+from halopy.generative.quality.comparison import measured
+from halopy.generative.quality.measures import MEANINGS, draw_halves, report, shared_labels
+from halopy.generative.quality.reference import gaussian_field, smoothed
 from halopy.testing import simulated_cutouts
 
 MIX = {"halo": 2, "radio-galaxy": 1, "none": 1}

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from halopy.errors import HaloInputError
-from halopy.generative.set_distances import (
+from halopy.generative.quality.set_distances import (
     density_coverage,
     frechet_distance,
     kernel_distance,

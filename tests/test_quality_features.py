@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import (
+from halopy.generative.quality.common_input import (
     PIXELS_PER_BEAM,
     check_clipped_alike,
     check_set,
@@ -18,7 +18,7 @@ from halopy.generative.common_input import (
     common_images,
     common_size,
 )
-from halopy.generative.image_features import (
+from halopy.generative.quality.image_features import (
     EDGES,
     beam_averages,
     brightness,
@@ -32,7 +32,7 @@ from halopy.generative.image_features import (
     ring_radii,
     spectrum_frequencies,
 )
-from halopy.generative.memorisation import view_of
+from halopy.generative.quality.memorisation import view_of
 from halopy.image import FWHM_TO_SIGMA
 from halopy.testing import simulated_cutouts
 

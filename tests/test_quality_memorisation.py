@@ -8,8 +8,8 @@ import pytest
 from halopy import simulate
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import common_size
-from halopy.generative.memorisation import memorisation, nearest, view_of
+from halopy.generative.quality.common_input import common_size
+from halopy.generative.quality.memorisation import memorisation, nearest, view_of
 from halopy.testing import simulated_cutouts
 
 
@@ -108,8 +108,8 @@ def test_the_same_seed_gives_the_same_numbers(sky, other):
 
 
 def test_large_sets_are_drawn_from(sky, other, monkeypatch):
-    monkeypatch.setattr("halopy.generative.memorisation.MOST", 40)
-    monkeypatch.setattr("halopy.generative.memorisation.CHUNK", 32)
+    monkeypatch.setattr("halopy.generative.quality.memorisation.MOST", 40)
+    monkeypatch.setattr("halopy.generative.quality.memorisation.CHUNK", 32)
     found = rows(memorisation(other, sky, real=other, n=20, rng=1))
     assert found["nearest_ratio"]["value"] == pytest.approx(1, abs=0.2)
     assert common_size(sky) == common_size(other)

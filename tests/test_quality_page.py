@@ -11,8 +11,8 @@ from astropy.table import QTable
 
 from halopy import simulate
 from halopy.errors import HaloInputError
-from halopy.generative.quality import MEANINGS
-from halopy.generative.reference import gaussian_field, smoothed
+from halopy.generative.quality.measures import MEANINGS
+from halopy.generative.quality.reference import gaussian_field, smoothed
 from halopy.plot_quality import plot_curves, plot_rows
 from halopy.quality_page import _interval, apart, write_quality
 

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 from halopy import simulate
 from halopy.errors import HaloInputError
 from halopy.generative import utility as utility_module
-from halopy.generative.common_input import common_images, common_size
-from halopy.generative.image_features import power_spectra, radial_profiles
-from halopy.generative.reference import gaussian_field, smoothed
-from halopy.generative.utility import both_kinds, utility
+from halopy.generative.quality.common_input import common_images, common_size
+from halopy.generative.quality.image_features import power_spectra, radial_profiles
+from halopy.generative.quality.reference import gaussian_field, smoothed
+from halopy.generative.quality.utility import both_kinds, utility
 from halopy.image import FWHM_TO_SIGMA
 from halopy.testing import simulated_cutouts
 

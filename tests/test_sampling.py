@@ -13,7 +13,7 @@ from halopy.generative import diffusion as diffusion_module
 from halopy.generative.conditions import CLASSES, N_NUMBERS, conditions_drawn, network_conditions
 from halopy.generative.diffusion import Diffusion
 from halopy.generative.quality import report
-from halopy.generative.reference import gaussian_field
+from halopy.generative.quality.reference import gaussian_field
 from halopy.generative.sampling import ancestral, ddpm_levels, heun, karras_levels
 from halopy.testing import simulated_cutouts
 

@@ -16,7 +16,7 @@ from astropy.table import QTable
 from PIL import Image
 
 from halopy import generators, simulate
-from halopy.generative.reference import gaussian_field, smoothed
+from halopy.generative.quality.reference import gaussian_field, smoothed
 from halopy.quality_page import write_quality
 
 MIX = {"halo": 2, "radio-galaxy": 1, "none": 1}

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from halopy import generators
 from halopy.generative.quality import report
-from halopy.generative.reference import gaussian_field, smoothed
+from halopy.generative.quality.reference import gaussian_field, smoothed
 
 sys.path.insert(0, str(Path(__file__).parent))
 

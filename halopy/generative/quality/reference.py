@@ -8,7 +8,7 @@ from astropy.table import QTable
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import PIXELS_PER_BEAM, check_set, common_images, common_size
+from halopy.generative.quality.common_input import PIXELS_PER_BEAM, check_set, common_images, common_size
 from halopy.image import FWHM_TO_SIGMA
 from halopy.learning.inputs import noise_level, signal_to_noise
 
@@ -34,7 +34,7 @@ def smoothed(cutouts):
 
     Examples
     --------
-    >>> from halopy.generative.reference import smoothed
+    >>> from halopy.generative.quality.reference import smoothed
     >>> from halopy.testing import simulated_cutouts
     >>> cutouts = simulated_cutouts(6)
     >>> bool(smoothed(cutouts).data.std() < cutouts.data.std())
@@ -73,11 +73,11 @@ def gaussian_field(cutouts, n, *, rng=None):
     -------
     CutoutSet
         ``(n, size, size)`` in the unit of the training images, on pixels of a third of a beam, with ``size`` from
-        `halopy.generative.common_input.common_size`, and ``group`` = ``"generated"``.
+        `halopy.generative.quality.common_input.common_size`, and ``group`` = ``"generated"``.
 
     Examples
     --------
-    >>> from halopy.generative.reference import gaussian_field
+    >>> from halopy.generative.quality.reference import gaussian_field
     >>> from halopy.testing import simulated_cutouts
     >>> gaussian_field(simulated_cutouts(12), 5, rng=1)
     <CutoutSet 5 x (42, 42) Jy / beam, columns ...>

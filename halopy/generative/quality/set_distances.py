@@ -53,7 +53,7 @@ def wasserstein(first, second):
 
     Examples
     --------
-    >>> from halopy.generative.set_distances import wasserstein
+    >>> from halopy.generative.quality.set_distances import wasserstein
     >>> float(wasserstein([0.0, 1.0, 3.0], [5.0, 6.0, 8.0]))
     5.0
     """
@@ -87,7 +87,7 @@ def kernel_distance(first, second, *, first_groups=None, second_groups=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from halopy.generative.set_distances import kernel_distance
+    >>> from halopy.generative.quality.set_distances import kernel_distance
     >>> rng = np.random.default_rng(1)
     >>> first, second = rng.normal(size=(2, 200, 20))
     >>> bool(abs(kernel_distance(first, second)) < 0.05 < kernel_distance(first, second + 0.3))
@@ -132,7 +132,7 @@ def frechet_distance(first, second):
     Examples
     --------
     >>> import numpy as np
-    >>> from halopy.generative.set_distances import frechet_distance
+    >>> from halopy.generative.quality.set_distances import frechet_distance
     >>> rng = np.random.default_rng(1)
     >>> first, second = rng.normal(size=(2, 4000, 4))
     >>> round(float(frechet_distance(first, second + 1)))  # four dimensions, moved by 1 in each
@@ -182,7 +182,7 @@ def density_coverage(real, generated, *, groups=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from halopy.generative.set_distances import density_coverage
+    >>> from halopy.generative.quality.set_distances import density_coverage
     >>> real, generated = np.random.default_rng(1).normal(size=(2, 300, 10))
     >>> density, coverage = density_coverage(real, generated)
     >>> bool(0.8 < density < 1.2 and coverage > 0.9)

@@ -6,10 +6,10 @@ import numpy as np
 from astropy.table import QTable
 
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import PIXELS_PER_BEAM, check_clipped_alike, check_set, common_size
-from halopy.generative.comparison import Comparison, measured
-from halopy.generative.memorisation import memorisation
-from halopy.generative.utility import both_kinds, utility
+from halopy.generative.quality.common_input import PIXELS_PER_BEAM, check_clipped_alike, check_set, common_size
+from halopy.generative.quality.comparison import Comparison, measured
+from halopy.generative.quality.memorisation import memorisation
+from halopy.generative.quality.utility import both_kinds, utility
 
 __all__ = ["MEANINGS", "draw_halves", "report", "shared_labels"]
 
@@ -129,14 +129,14 @@ def report(real, generated, *, training=None, classifier="features-lr", n=200, l
     References
     ----------
     Shao & Wu 1989, Ann. Statist. 17, 1176, doi:10.1214/aos/1176347263 (the delete-half jackknife); the others are
-    named at `halopy.generative.set_distances`, `halopy.generative.image_features`,
-    `~halopy.generative.memorisation.memorisation` and `~halopy.generative.utility.utility`.
+    named at `halopy.generative.quality.set_distances`, `halopy.generative.quality.image_features`,
+    `~halopy.generative.quality.memorisation.memorisation` and `~halopy.generative.quality.utility.utility`.
 
     Examples
     --------
     >>> from halopy import simulate
     >>> from halopy.generative.quality import report
-    >>> from halopy.generative.reference import smoothed
+    >>> from halopy.generative.quality.reference import smoothed
     >>> real = simulate.cutouts(80, mix={"halo": 1, "blank": 1}, rng=1)
     >>> table = report(real, smoothed(real), classifier=None, n=20, rng=1)
     >>> kid = table[table["metric"] == "kid"][0]

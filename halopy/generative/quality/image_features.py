@@ -1,6 +1,6 @@
 """What an image of the common input looks like, in numbers that do not change when it is turned or mirrored.
 
-Everything takes images ``(n, size, size)`` of `halopy.generative.common_input.common_images`: asinh(S/N / 2) on
+Everything takes images ``(n, size, size)`` of `halopy.generative.quality.common_input.common_images`: asinh(S/N / 2) on
 pixels a third of a beam wide. Brightness is 2 asinh(S/N / 2): S/N where it is faint, and its logarithm where it is
 bright. Lengths are in beams (full width at half maximum).
 """
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from halopy.generative.common_input import PIXELS_PER_BEAM
+from halopy.generative.quality.common_input import PIXELS_PER_BEAM
 from halopy.learning.inputs import signal_to_noise
 
 __all__ = ["EDGES", "THRESHOLDS", "beam_averages", "brightness", "half_light_radius", "image_features", "light",
@@ -93,7 +93,7 @@ def power_spectra(images):
     Examples
     --------
     >>> import numpy as np
-    >>> from halopy.generative.image_features import power_spectra
+    >>> from halopy.generative.quality.image_features import power_spectra
     >>> white = np.random.default_rng(1).normal(size=(400, 64, 64)) / 2  # brightness of scatter 1
     >>> bool(np.allclose(power_spectra(white).mean(axis=0)[1:], 1, atol=0.03))
     True
@@ -155,7 +155,7 @@ def minkowski(images, thresholds=THRESHOLDS):
     Examples
     --------
     >>> import numpy as np
-    >>> from halopy.generative.image_features import minkowski
+    >>> from halopy.generative.quality.image_features import minkowski
     >>> ring = np.zeros((1, 64, 64))
     >>> ring[0, 20:44, 20:44], ring[0, 28:36, 28:36] = 3, 0
     >>> [int(number) for number in minkowski(ring)[2][0]]  # one piece with one hole, at each threshold
@@ -241,7 +241,7 @@ def image_features(images):
     Parameters
     ----------
     images : `~numpy.ndarray`
-        ``(n, size, size)`` from `halopy.generative.common_input.common_images`.
+        ``(n, size, size)`` from `halopy.generative.quality.common_input.common_images`.
 
     Returns
     -------
@@ -255,8 +255,8 @@ def image_features(images):
 
     Examples
     --------
-    >>> from halopy.generative.common_input import common_images
-    >>> from halopy.generative.image_features import image_features
+    >>> from halopy.generative.quality.common_input import common_images
+    >>> from halopy.generative.quality.image_features import image_features
     >>> from halopy.testing import simulated_cutouts
     >>> images, _ = common_images(simulated_cutouts(6), 42)
     >>> features, names = image_features(images)

@@ -79,7 +79,7 @@ def common_size(*sets):
 
     Examples
     --------
-    >>> from halopy.generative.common_input import common_size
+    >>> from halopy.generative.quality.common_input import common_size
     >>> from halopy.testing import simulated_cutouts
     >>> common_size(simulated_cutouts(3))  # 64 pixels of 28 arcsec and beams of 127 arcsec
     42
@@ -131,7 +131,7 @@ def common_cutouts(cutouts, size):
 
     Examples
     --------
-    >>> from halopy.generative.common_input import common_cutouts
+    >>> from halopy.generative.quality.common_input import common_cutouts
     >>> from halopy.testing import simulated_cutouts
     >>> common_cutouts(simulated_cutouts(3), 42).shape
     (3, 42, 42)

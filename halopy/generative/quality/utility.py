@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import QTable
 
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import check_clipped_alike, check_set, common_cutouts, common_size
+from halopy.generative.quality.common_input import check_clipped_alike, check_set, common_cutouts, common_size
 from halopy.labels import is_positive
 from halopy.registry import classifiers
 
@@ -36,7 +36,7 @@ def utility(real, generated, *, classifier="features-lr", splits=2, n=200, level
     ----------
     real, generated : CutoutSet
         With ``label``, ``real`` with ``group``; both are compared on one input, see
-        `halopy.generative.common_input`.
+        `halopy.generative.quality.common_input`.
     classifier : str, optional
         A name in `halopy.classifiers`, default ``"features-lr"``.
     splits : int, optional
@@ -67,7 +67,7 @@ def utility(real, generated, *, classifier="features-lr", splits=2, n=200, level
     Examples
     --------
     >>> from halopy import simulate
-    >>> from halopy.generative.utility import utility
+    >>> from halopy.generative.quality.utility import utility
     >>> real, generated = (simulate.cutouts(60, mix={"halo": 1, "blank": 1}, rng=seed) for seed in (1, 2))
     >>> utility(real, generated, n=20, rng=1)["metric"].tolist()
     ['trtr', 'tstr', 'trts']

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import common_images
-from halopy.generative.image_features import (
+from halopy.generative.quality.common_input import common_images
+from halopy.generative.quality.image_features import (
     EDGES,
     beam_averages,
     image_features,
@@ -19,7 +19,7 @@ from halopy.generative.image_features import (
     power_spectra,
     radial_profiles,
 )
-from halopy.generative.set_distances import (
+from halopy.generative.quality.set_distances import (
     density_coverage,
     frechet_distance,
     kernel_distance,
@@ -65,7 +65,8 @@ def measured(cutouts, size, *, grouped=False):
     cutouts : CutoutSet
         With ``label``.
     size : int
-        Pixels of the common input, from `halopy.generative.common_input.common_size` of all sets to be compared.
+        Pixels of the common input, from `halopy.generative.quality.common_input.common_size` of all sets that are
+        compared.
     grouped : bool, optional
         Whether images of one ``group`` are one piece of sky, as real ones are; default False: each image is its own.
 
@@ -98,7 +99,7 @@ class Comparison:
         Those that are measured on their own.
     n : int
         About how many images there will be a side, see
-        `~halopy.generative.set_distances.principal_components`.
+        `~halopy.generative.quality.set_distances.principal_components`.
     """
 
     def __init__(self, real, labels, n):

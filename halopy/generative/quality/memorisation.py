@@ -6,8 +6,8 @@ import numpy as np
 from astropy.table import QTable
 
 from halopy.errors import HaloInputError
-from halopy.generative.common_input import PIXELS_PER_BEAM, check_set, common_images, common_size
-from halopy.generative.image_features import brightness
+from halopy.generative.quality.common_input import PIXELS_PER_BEAM, check_set, common_images, common_size
+from halopy.generative.quality.image_features import brightness
 from halopy.image import FWHM_TO_SIGMA
 
 __all__ = ["memorisation", "nearest", "view_of"]
@@ -32,7 +32,7 @@ def nearest(generated, training):
     Parameters
     ----------
     generated, training : CutoutSet
-        ``n`` and ``m`` images, as for `halopy.generative.quality.report`.
+        ``n`` and ``m`` images, as for `halopy.generative.quality.measures.report`.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def nearest(generated, training):
 
     Examples
     --------
-    >>> from halopy.generative.memorisation import nearest
+    >>> from halopy.generative.quality.memorisation import nearest
     >>> from halopy.testing import simulated_cutouts
     >>> training = simulated_cutouts(12)
     >>> mirrored = training.replace(data=training.data[:, :, ::-1])
@@ -110,7 +110,7 @@ def memorisation(generated, training, *, real=None, n=200, level=0.95, rng=None)
     Examples
     --------
     >>> from halopy import simulate
-    >>> from halopy.generative.memorisation import memorisation
+    >>> from halopy.generative.quality.memorisation import memorisation
     >>> training, fresh = simulate.cutouts(60, rng=1), simulate.cutouts(60, rng=2)
     >>> table = memorisation(training, training, n=20, rng=1)
     >>> table["value"].tolist()
