@@ -256,7 +256,9 @@ class TrainedGenerator(HaloGenerator):
         for array in (inputs, told):
             data.update(np.ascontiguousarray(array).tobytes())
         data.update("\n".join(groups).encode())
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items() if k != "device"}
+        # How it will sample says nothing of how it is trained.
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items()
+                    if k not in self.sampling_settings}
         return {"model": type(self).__name__, "settings": settings, "cutouts": data.hexdigest(), "rng": seed}
 
     def _state(self):

@@ -10,12 +10,17 @@ __all__ = ["UNet"]
 
 GROUP = 8
 """Channels that are normalised together."""
+SPOTS, SPOT = 4, 0.1
+"""Channels with a spot at the centre, and its Gaussian width over that of the image."""
 ATTENTION = 12
 """Grids of so many pixels or less a side have attention: there every pixel can look at every other at little cost."""
 
 
 class UNet(nn.Module):
     """A U-shaped network of residual blocks that is told the noise level and the conditions.
+
+    What it is told is of the centre of the image, and convolutions do not know where that is: the conditions enter
+    as a spot at the centre, too.
 
     Parameters
     ----------
@@ -45,7 +50,9 @@ class UNet(nn.Module):
         self.level = nn.Linear(2 * width, inner)
         self.conditions = nn.Linear(n_conditions, inner)
         self.embed = nn.Linear(inner, inner)
-        self.first = nn.Conv2d(fold**2 * channels, width, 3, padding=1)
+        self.spots = nn.Linear(n_conditions, SPOTS)
+        self.register_buffer("spot", _spot(size // fold))
+        self.first = nn.Conv2d(fold**2 * channels + SPOTS, width, 3, padding=1)
         self.down, self.up, left, side = nn.ModuleList(), nn.ModuleList(), [width], size // fold
         before = width
         for k, now in enumerate(widths):
@@ -66,7 +73,9 @@ class UNet(nn.Module):
         angles = level[:, None] * self.frequencies
         told = self.level(torch.cat([angles.sin(), angles.cos()], dim=1)) + self.conditions(conditions)
         told = functional.silu(self.embed(functional.silu(told)))
-        x = self.first(functional.pixel_unshuffle(images, self.fold).contiguous(memory_format=torch.channels_last))
+        spots = (1 + self.spots(conditions))[:, :, None, None] * self.spot
+        x = torch.cat([functional.pixel_unshuffle(images, self.fold), spots], dim=1)
+        x = self.first(x.contiguous(memory_format=torch.channels_last))
         kept = []
         for k, block in enumerate(self.down):
             x = block(functional.avg_pool2d(x, 2) if k else x, told)
@@ -75,6 +84,12 @@ class UNet(nn.Module):
         for k, block in enumerate(self.up):
             x = block(torch.cat([functional.interpolate(x, scale_factor=2.0) if k else x, kept.pop()], dim=1), told)
         return functional.pixel_shuffle(self.last(x), self.fold)
+
+
+def _spot(size):
+    """Return a Gaussian at the centre of ``(size, size)`` pixels."""
+    x = (torch.arange(size) - (size - 1) / 2) / (SPOT * size)
+    return torch.exp(-0.5 * (x**2 + x[:, None] ** 2))
 
 
 class _Block(nn.Module):
