@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from halopy import simulate
 from halopy.errors import HaloInputError
-from halopy.generative import utility as utility_module
+from halopy.generative.quality import utility as utility_module
 from halopy.generative.quality.common_input import common_images, common_size
 from halopy.generative.quality.image_features import power_spectra, radial_profiles
 from halopy.generative.quality.reference import gaussian_field, smoothed

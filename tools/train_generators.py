@@ -147,8 +147,10 @@ def main():
     facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for name, table in tables.items():
-        print(name, *(f"{row['metric']:32} {row['value']:8.3f} [{row['low']:.3f}, {row['high']:.3f}]   floor "
-                      f"{row['floor']:.3f} [{row['floor_low']:.3f}, {row['floor_high']:.3f}]" for row in table), sep="\n")
+        print(name)
+        for row in table:
+            print(f"{row['metric']:32} {row['value']:8.3f} [{row['low']:.3f}, {row['high']:.3f}]   floor "
+                  f"{row['floor']:.3f} [{row['floor_low']:.3f}, {row['floor_high']:.3f}]")
     print(path, f"{path.stat().st_size / 1e6:.2f} MB:", facts["status"], *failed, sep="\n  ")
 
 
