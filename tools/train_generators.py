@@ -38,7 +38,7 @@ SURVEYS = {"gleam-72-103": 1, "gleam-103-134": 1, "gleam-139-170": 1, "gleam-170
 """The surveys, and the share of each."""
 POPULATION = dataclasses.replace(training_sky.SAME, clipped=0.0)
 SETTINGS = {"cwgan": {"n_images": 90_000}, "diffusion": {"width": 48, "n_images": 100_000}}
-JUDGED = 4096
+JUDGED = 2048
 """Cutouts of other sky, and as many images of the generator, that it is judged by."""
 METRICS = ("kid", "nearest_ratio", "copies", "diversity_features", "diversity_pixels", "pixel_wasserstein",
            "power_spectrum", "radial_profile", "flux_centre", "size", "tstr", "trts")

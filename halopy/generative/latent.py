@@ -81,7 +81,8 @@ class LatentDiffusion(Diffusion):
         images = torch.as_tensor(self.compressed(cutouts), device=self.device)[:, None]
         made = [np.zeros((0, *self._shape()), dtype=np.float32)]
         with torch.inference_mode(), one_thread():
-            made += [self._networks["autoencoder"].encode(part).cpu().numpy() for part in images.split(CHUNK)]
+            for part in images.split(CHUNK) if len(images) else ():
+                made.append(self._networks["autoencoder"].encode(part).cpu().numpy())
         return np.concatenate(made)
 
     def decoded(self, codes):
@@ -93,7 +94,7 @@ class LatentDiffusion(Diffusion):
                                  found=codes.shape)
         made = [np.zeros((0, self.size, self.size), dtype=np.float32)]
         with torch.inference_mode(), one_thread():
-            for part in torch.as_tensor(codes, device=self.device).split(CHUNK):
+            for part in torch.as_tensor(codes, device=self.device).split(CHUNK) if len(codes) else ():
                 made.append(self._networks["autoencoder"].decode(part)[:, 0].cpu().numpy())
         return np.concatenate(made)
 
