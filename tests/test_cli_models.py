@@ -335,7 +335,7 @@ def test_models_that_cannot_be_continued(run, files, tmp_path):
     assert code == 2 and "the training of a FeaturesLR cannot be continued; try: halopy train" in errors
 
 
-class Plain(Classifier):
+class PlainModel(Classifier):
     """A model whose ``finetune`` takes what every such method takes, and no more."""
 
     def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
@@ -346,17 +346,17 @@ class Plain(Classifier):
 
     def finetune(self, cutouts, *, rng=None, progress=None, max_seconds=None, max_images=None):
         assert (rng, max_seconds, max_images) == (3, 5.0, 7)
-        return Plain().fit(cutouts)
+        return PlainModel().fit(cutouts)
 
 
 def test_any_model_with_the_method_can_be_continued(run, files, tmp_path):
-    Plain().fit(CutoutSet.read(files / "train.fits")).save(tmp_path / "plain.safetensors")
+    PlainModel().fit(CutoutSet.read(files / "train.fits")).save(tmp_path / "plain.safetensors")
     command = ["finetune", "--model", tmp_path / "plain.safetensors", "--cutouts", files / "test.fits", "-o",
                tmp_path / "new.safetensors", "--seed", "3", "--max-seconds", "5", "--max-images", "7"]
     code, said, errors = run(*command)
     assert code == 0 and "24 cutouts of 8 groups" in said, errors
     code, _, errors = run(*command, "--overwrite", "--learning-rate", "0.1")
-    assert code == 2 and "a Plain takes no --learning-rate" in errors
+    assert code == 2 and "a PlainModel takes no --learning-rate" in errors
 
 
 # ------------------------------------------------------------------------------------------------- weights by name

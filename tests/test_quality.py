@@ -140,7 +140,7 @@ def test_halves_share_no_group_and_all_sides_have_the_same_labels():
 
 
 def test_no_draw_is_larger_than_is_needed(monkeypatch):
-    monkeypatch.setattr("halopy.generative.quality.MOST", 10)
+    monkeypatch.setattr("halopy.generative.quality.measures.MOST", 10)
     real = some(["halo"] * 40, [str(i) for i in range(40)])
     assert [len(part) for part in draw_halves(real, real, ["halo"], np.random.default_rng(1))] == [10] * 3
 
