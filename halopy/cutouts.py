@@ -252,6 +252,9 @@ class CutoutSet:
                 tables[-1]["image"] = [renamed.get(str(name), str(name)) for name in cutouts.table["image"]]
         table = vstack(tables, metadata_conflicts="silent") if any(t.colnames for t in tables) else None
         sources = joined_sources([self, *others])
+        # What generators that made some of these have seen stays known.
+        seen = sorted(set().union(*(cutouts.meta.get("seen_groups", ()) for cutouts in (self, *others))))
+        sources |= {"seen_groups": seen} if seen else {}
         return self.replace(data=np.concatenate([c.data for c in (self, *others)]), table=table,
                             meta=self.meta | ({"wcs": headers} if headers else {}) | sources)
 
@@ -276,6 +279,8 @@ class CutoutSet:
             hdus.append(fits.BinTableHDU.from_columns(
                 [fits.Column(name, f"{max(1, *map(len, texts))}A", array=texts) for name, texts in columns.items()],
                 name="WCS"))
+        if seen := self.meta.get("seen_groups"):
+            hdus.append(fits.BinTableHDU.from_columns([fits.Column("group", "16A", array=list(seen))], name="SEEN"))
         write_atomically(path, lambda temporary: fits.HDUList(hdus).writeto(temporary, checksum=True))
 
     @classmethod
@@ -292,6 +297,8 @@ class CutoutSet:
                 names = [h.name for h in hdus]
                 table = table_of(hdus["CUTOUTS"]) if "CUTOUTS" in names else None
                 meta = {"sources": table_of(hdus["SOURCES"])} if "SOURCES" in names else {}
+                if "SEEN" in names:
+                    meta["seen_groups"] = [str(group) for group in hdus["SEEN"].data["group"]]
                 if "WCS" in names:
                     meta["wcs"] = {str(r["image"]): str(r["header"]) for r in QTable.read(hdus["WCS"])}
         except HaloInputError:

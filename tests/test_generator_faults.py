@@ -319,7 +319,6 @@ MODEL_BREAKS = {
     "width": (lambda a, m: header(m, lambda step: step["params"].update(width=16)), "must have the shape"),
     "setting": (lambda a, m: header(m, lambda step: step["params"].update(width=-8)), "width must be a whole number"),
     "memory": (lambda a, m: header(m, lambda step: step["params"].update(width=8 * 10**12)), "do not fit this halopy"),
-    "device": (lambda a, m: header(m, lambda step: step["params"].update(device="nowhere")), "device must be one"),
 }
 
 

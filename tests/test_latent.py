@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -74,7 +76,10 @@ def test_codes_and_images(trained, cutouts):
 def test_a_killed_run_goes_on_to_the_same_bytes(cutouts, tmp_path, at):
     whole = LatentDiffusion(**SMALL, first_part=0.5).fit(cutouts, rng=1)
     path = tmp_path / "run.safetensors"
-    LatentDiffusion(**SMALL, first_part=0.5).fit(cutouts, rng=1, max_images=at, checkpoint=path)
+    # What ends before there is anything to sample from says so, and its state is kept none the less.
+    early = pytest.raises(HaloInputError, match="ended before the diffusion model learnt.*found '40 images")
+    with early if at < 80 else nullcontext():
+        LatentDiffusion(**SMALL, first_part=0.5).fit(cutouts, rng=1, max_images=at, checkpoint=path)
     again = LatentDiffusion(**SMALL, first_part=0.5).fit(cutouts, rng=1, checkpoint=path)
     assert again.weights_id == whole.weights_id
 

@@ -54,6 +54,9 @@ CARD = """
 ``{command}`` repeats it; seed, versions and all measures stand in ``halopy/data/{name}.json``. SHA-256 of the weights:
 ``{sha256}``.
 
+The S/N that halos are asked to have (3 to 100) and that they have are correlated by {snr_correlation} (Spearman): what
+is asked for is {word}.
+
 .. image:: images/{name}-samples.png
    :alt: Rows of simulated cutouts that the generator has not seen, below each a row of generated ones of its labels
    :width: 100%
@@ -65,6 +68,8 @@ and frequencies.
    :widths: auto
 
 {table}
+
+{told}
 """
 WORDS = {"kid": "kernel distance (KID)", "nearest_ratio": "nearest ratio", "copies": "copies",
          "diversity_features": "diversity, features", "diversity_pixels": "diversity, pixels",
@@ -91,6 +96,14 @@ def table(card):
     return "\n".join("   " + line for line in lines)
 
 
+def told_by(card):
+    """Return in words by which measures generated images are still told from real ones."""
+    apart = [WORDS[name] for name, row in card["measures"]["generator"].items()
+             if name in WORDS and (row[1] > row[5] or row[2] < row[4])]
+    return (f"Intervals are apart from those of real images in: {', '.join(apart)}." if apart else
+            "No measure tells it from real images with so many of them.")
+
+
 def section(name):
     """Return the section of the page about one generator."""
     path = ROOT / "halopy" / "data" / f"{name}.safetensors"
@@ -102,7 +115,9 @@ def section(name):
         critic=", with the critic" if name == "cwgan" else "", cutouts=card["simulated"]["cutouts"],
         groups=card["simulated"]["groups"], images=card["images"], minutes=card["minutes"],
         device="one thread of a processor that did other work as well" if card["device"] == "cpu" else "a GPU",
-        command=card["command"], sha256=card["sha256"], draws=card["judged"])
+        command=card["command"], snr_correlation=card["snr_correlation"],
+        word="followed loosely; measure what came out" if card["snr_correlation"] < 0.8 else "followed",
+        told=told_by(card), sha256=card["sha256"], draws=card["judged"])
 
 
 def page():

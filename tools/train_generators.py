@@ -23,11 +23,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from astropy.table import QTable
+from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from halopy import generators
 from halopy.generative.quality import report
 from halopy.generative.quality.reference import gaussian_field, smoothed
+from halopy.generative.trained import CENTRE
+from halopy.learning.inputs import model_input
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -74,6 +78,16 @@ def judged(model, train, *, seed, n=JUDGED, draws=100):
     return tables, failures(tables)
 
 
+def followed(model, *, seed, n=256):
+    """Return the rank correlation of the S/N that halos are asked to have, 3 to 100, and that they have."""
+    snr = np.geomspace(3, 100, n)
+    made = model.sample(n, conditions=QTable({"label": ["halo"] * n, "snr": snr}), rng=seed)
+    images = model_input(made, size=model.size, pixels_per_beam=model.pixels_per_beam)
+    y, x = np.indices(images.shape[1:]) - (model.size - 1) / 2
+    near = np.hypot(x, y) <= CENTRE * model.pixels_per_beam
+    return round(float(spearmanr(snr, images[:, near].max(axis=1)).statistic), 2)
+
+
 def failures(tables):
     """Return in words why a generator is not usable; nothing where it is."""
     row = {name: {r["metric"]: r for r in table} for name, table in tables.items()}
@@ -103,6 +117,7 @@ def card(model, tables, failed, *, n, seed, minutes, device, command):
         "command": command, "seed": seed, "minutes": minutes, "images": int(model.history["images"][-1]),
         "simulated": {"cutouts": n, "groups": len(model.groups_), "surveys": SURVEYS, "labels": training_sky.MIX},
         "columns": ["value", "low", "high", "floor", "floor_low", "floor_high"], "measures": measures,
+        "snr_correlation": followed(model, seed=seed),
         "judged": f"{own['images']} images a side in each of {own['draws']} draws",
         "status": "experimental" if failed else "usable", "why": failed}
 

@@ -60,7 +60,9 @@ class Classifier(Model, ABC):
         check_training(cutouts)
         self._fit(cutouts, rng=rng, progress=progress, max_seconds=max_seconds, max_images=max_images,
                   checkpoint=checkpoint)
-        self.groups_ = tuple(sorted(set(self.groups_) | set(group_hashes(cutouts.table["group"]))))
+        # Generated images among the cutouts bring what their generator has seen.
+        self.groups_ = tuple(sorted({*self.groups_, *group_hashes(cutouts.table["group"]),
+                                     *cutouts.meta.get("seen_groups", ())}))
         self.trained_on_ = training_range(cutouts.table)
         self.fitted_ = True
         return self

@@ -284,7 +284,8 @@ def prepared(cutouts, by):
             table["group_before"] = table["group"]
         table["group"] = np.asarray(groups).astype(str)
     cutouts = cutouts.replace(table=table)
-    if "generated" in np.asarray(table["group"]).astype(str):
+    groups = [np.asarray(table[name]).astype(str) for name in ("group", "group_before") if name in table.colnames]
+    if "generated" in np.concatenate(groups):
         raise HaloInputError("generated cutouts cannot be scored: nobody knows what sky they were made from",
                              keyword="group", found="generated", hint="generator=, which adds to the training part")
     if "augmented_from" in table.colnames and not np.all(getattr(table["augmented_from"], "mask", False)):

@@ -28,7 +28,8 @@ def validation_rows(targets, groups, fraction, rng, new=None):
     with_halo = np.bincount(inverse, weights=targets) > 0
     chosen = np.zeros(len(names), dtype=bool)
     for kind in (with_halo, ~with_halo):
-        here = rng.permutation(np.flatnonzero(kind))
+        # Generated images are no sky of their own: to stop by them would be to stop by the generator.
+        here = rng.permutation(np.flatnonzero(kind & (names != "generated")))
         if len(here) > 1 and fraction > 0:
             chosen[here[:min(len(here) - 1, max(1, round(fraction * len(here))))]] = True
     # Groups can hold halos and others; what is left to train on must still have both.

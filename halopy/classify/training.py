@@ -235,7 +235,8 @@ class NetworkClassifier(Classifier):
         tuned._fit(cutouts, rng=rng, progress=progress, max_seconds=max_seconds, max_images=max_images,
                    checkpoint=None, start=self)
         tuned.learning_rate, tuned.max_epochs = self.learning_rate, self.max_epochs
-        tuned.groups_ = tuple(sorted(set(self.groups_) | set(group_hashes(cutouts.table["group"]))))
+        tuned.groups_ = tuple(sorted({*self.groups_, *group_hashes(cutouts.table["group"]),
+                                      *cutouts.meta.get("seen_groups", ())}))
         tuned.trained_on_ = training_range(cutouts.table, self.trained_on_)
         return tuned
 

@@ -59,7 +59,8 @@ class HaloGenerator(Model, ABC):
                 raise HaloInputError(f"training this generator needs a column {name!r}", found=cutouts.table.colnames)
         self._fit(cutouts, rng=rng, progress=progress, max_seconds=max_seconds, max_images=max_images,
                   checkpoint=checkpoint)
-        self.groups_ = tuple(sorted(set(self.groups_) | set(group_hashes(cutouts.table["group"]))))
+        self.groups_ = tuple(sorted({*self.groups_, *group_hashes(cutouts.table["group"]),
+                                     *cutouts.meta.get("seen_groups", ())}))
         self.fitted_ = True
         return self
 
@@ -107,13 +108,18 @@ class HaloGenerator(Model, ABC):
         for name in self.optional_conditions:
             if name in table.colnames:
                 table[name] = numbers(table[name], name)
-        made = self._sample(table, rng)
+        # Other columns would say of generated images what is true of real ones, such as their positions.
+        known = (*self.conditions, *self.optional_conditions, *self.text_conditions)
+        made = self._sample(table[[name for name in table.colnames if name in known]], rng)
         if not isinstance(made, CutoutSet):
             made = np.asarray(made)
         if len(made.shape) != 3 or len(made) != n:
             raise ValueError(f"{type(self).__name__}._sample must return shape ({n}, ny, nx), got {made.shape}")
         made = self._with_conditions(made, table) if isinstance(made, CutoutSet) else CutoutSet(made, table)
         made.table["group"] = ["generated"] * n if n else np.array([], dtype=str)
+        if self.groups_:
+            # Who learns from these images has learnt from that sky.
+            made.meta["seen_groups"] = list(self.groups_)
         return made
 
     def _with_conditions(self, made, conditions):

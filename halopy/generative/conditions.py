@@ -92,7 +92,8 @@ def conditions_drawn(classes, snr, frequency, seen, rng):
     lacking = sorted(set(classes) - set(known))
     if lacking:
         raise HaloInputError("this generator has not seen such images in its training",
-                             found=str(lacking[0]), hint=f"one of {', '.join(sorted(set(known)))}")
+                             found=str(lacking[0]), hint=f"one of {', '.join(sorted(set(known)))}; what stands "
+                                                         "after a stroke is a grade")
     rows = np.zeros(len(classes), dtype=int)
     for i, name in enumerate(classes):
         here = np.flatnonzero(known == name)
@@ -121,7 +122,7 @@ def given(conditions, name, unit):
     if not (own or u.one).is_equivalent(unit):
         what = f"the unit {unit}, or one that converts to it" if u.Unit(unit) != u.one else "no unit"
         raise HaloInputError(f"the condition {name} needs {what}", keyword=name, found=str(own or "none"),
-                             hint=f"[...] * u.{unit}" if u.Unit(unit) != u.one else "plain numbers")
+                             hint=f"[...] * u.Unit('{unit}')" if u.Unit(unit) != u.one else "plain numbers")
     values = u.Quantity(column).to_value(unit)
     # An S/N of 0 is what cutouts without a source have.
     wrong = values < 0 if name == "snr" else values <= 0

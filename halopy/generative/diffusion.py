@@ -171,9 +171,9 @@ class Diffusion(TrainedGenerator):
         if self.sampler not in STEPS:
             raise HaloInputError(f"sampler must be one of {', '.join(STEPS)}", found=self.sampler)
         for name, most in (("dropout", 1), ("label_dropout", 1), ("validation_fraction", 1), ("average", 1)):
-            if not 0 <= getattr(self, name) < most:
+            if not (isinstance(getattr(self, name), Real) and 0 <= getattr(self, name) < most):
                 raise HaloInputError(f"{name} must be in [0, {most})", found=getattr(self, name))
-        if not 0 <= self.guidance < np.inf:
+        if not (isinstance(self.guidance, Real) and 0 <= self.guidance < np.inf):
             raise HaloInputError("guidance must be 0 or more", found=self.guidance)
         for name, value in (("steps", self._n_steps()), ("patience", self.patience)):
             if isinstance(value, bool) or not (isinstance(value, (int, np.integer)) and value >= 1):

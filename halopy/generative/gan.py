@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from importlib.resources import as_file, files
+from numbers import Real
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ class _Adversarial(TrainedGenerator):
             value = getattr(self, name)
             if isinstance(value, bool) or not (isinstance(value, (int, np.integer)) and value >= least):
                 raise HaloInputError(f"{name} must be a whole number of {least} or more", found=value)
-        if not 0 <= self.average < 1:
+        if not (isinstance(self.average, Real) and 0 <= self.average < 1):
             raise HaloInputError("average must be in [0, 1)", found=self.average)
 
     def _run(self):
@@ -254,7 +255,7 @@ class WassersteinGAN(_Adversarial):
         super()._check()
         if isinstance(self.n_critic, bool) or not (isinstance(self.n_critic, (int, np.integer)) and self.n_critic >= 1):
             raise HaloInputError("n_critic must be a whole number of 1 or more", found=self.n_critic)
-        if not 0 <= self.penalty < np.inf:
+        if not (isinstance(self.penalty, Real) and 0 <= self.penalty < np.inf):
             raise HaloInputError("penalty must be 0 or more", found=self.penalty)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 import torch
 from torch import nn
@@ -102,7 +104,7 @@ class LatentDiffusion(Diffusion):
         super()._check()
         if isinstance(self.channels, bool) or not (isinstance(self.channels, (int, np.integer)) and self.channels >= 2):
             raise HaloInputError("channels must be a whole number of 2 or more", found=self.channels)
-        if not 0 < self.first_part < 1:
+        if not (isinstance(self.first_part, Real) and 0 < self.first_part < 1):
             raise HaloInputError("first_part must be between 0 and 1", found=self.first_part)
 
     def _shape(self):
@@ -125,6 +127,14 @@ class LatentDiffusion(Diffusion):
         with torch.no_grad():
             codes = autoencoder.eval().encode(images)
         return [0.0, *super()._step(run, codes, conditions)]
+
+    def _adopt(self, run):
+        if not run.optimisers["denoiser"].steps:
+            raise HaloInputError("the training has ended before the diffusion model learnt anything",
+                                 found=f"{run.images} images, of which the autoencoder needs "
+                                       f"{round(self.first_part * self.n_images)}",
+                                 hint="a smaller n_images, or more time")
+        super()._adopt(run)
 
     def _first(self, run):
         return run.images < self.first_part * self.n_images

@@ -22,6 +22,7 @@ from halopy.learning.checkpoint import read_checkpoint, tensors_from, write_chec
 from halopy.learning.inputs import has_signal, model_input, noise_level, signal_to_noise, values_in
 from halopy.learning.threads import one_thread
 from halopy.learning.views import dihedral
+from halopy.model import encode
 
 __all__ = ["TrainedGenerator"]
 
@@ -45,8 +46,8 @@ class TrainedGenerator(HaloGenerator):
     """A generator made of networks, which learns from labelled cutouts of full (not clipped) sky.
 
     Networks see S/N on a grid relative to the beam, compressed by asinh (`~halopy.learning.inputs.model_input`), and
-    samples go the way back. A subclass writes ``_run`` (networks and optimisers), ``_step`` (one step of the training),
-    ``_averaged`` and ``_paint`` (conditions to images).
+    samples go the way back. A subclass writes ``_run`` (networks and optimisers), ``_step`` (one step of the training)
+    and ``_paint`` (conditions to images).
 
     Notes
     -----
@@ -110,6 +111,13 @@ class TrainedGenerator(HaloGenerator):
     def _check_trained(self):
         if not self.fitted_:
             raise NotFittedError(f"{type(self).__name__} must be trained with fit() or loaded before it is used")
+        self._to_device()
+
+    def _to_device(self):
+        """Bring the networks to the device that is set now."""
+        self._check()
+        for network in self._networks.values():
+            network.to(self.device)
 
     def _check(self):
         least = {"size": 16, "width": 8, "batch_size": 1, "n_images": 1}
@@ -122,11 +130,9 @@ class TrainedGenerator(HaloGenerator):
                 raise HaloInputError(f"{name} must be a multiple of {step}", found=getattr(self, name))
         if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < np.inf):
             raise HaloInputError("learning_rate must be a positive number", found=self.learning_rate)
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, TypeError) as error:
+        if not _has(self.device):
             raise HaloInputError("device must be one that torch has on this machine", found=self.device,
-                                 hint="device='cpu'") from error
+                                 hint="device='cpu'")
 
     def _examples(self, cutouts):
         """Return the images ``(n, size, size)``, and a table of what they are."""
@@ -152,7 +158,7 @@ class TrainedGenerator(HaloGenerator):
         if "frequency" in table.colnames:
             seen["frequency"] = values_in(table["frequency"], u.MHz)
         if self.pixels_per_beam is not None:
-            seen["beam"] = np.sqrt(table["beam_major"] * table["beam_minor"]).to_value(u.arcsec)
+            seen["beam"] = np.sqrt(values_in(table["beam_major"], u.arcsec) * values_in(table["beam_minor"], u.arcsec))
         return inputs, seen
 
     def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
@@ -181,6 +187,10 @@ class TrainedGenerator(HaloGenerator):
             images = torch.as_tensor(inputs / np.float32(self._scale), device=self.device)[:, None]
             self._train(run, images, torch.as_tensor(told, device=self.device), held_out, progress, max_seconds,
                         max_images, save)
+        self._adopt(run)
+
+    def _adopt(self, run):
+        """Take over the best weights of a run, rounded to half precision, and its history."""
         run.networks[run.averaged].load_state_dict(run.best)
         for network in run.networks.values():
             with torch.no_grad():
@@ -225,6 +235,7 @@ class TrainedGenerator(HaloGenerator):
         return False
 
     def _sample(self, conditions, rng):
+        self._to_device()
         n = len(conditions)
         asked = {name: given(conditions, name, unit) for name, unit in
                  (("snr", u.one), ("frequency", u.MHz), ("rms", self._unit))}
@@ -257,8 +268,7 @@ class TrainedGenerator(HaloGenerator):
             data.update(np.ascontiguousarray(array).tobytes())
         data.update("\n".join(groups).encode())
         # How it will sample says nothing of how it is trained.
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items()
-                    if k not in self.sampling_settings}
+        settings = {k: encode(v) for k, v in self.params.items() if k not in self.sampling_settings}
         return {"model": type(self).__name__, "settings": settings, "cutouts": data.hexdigest(), "rng": seed}
 
     def _state(self):
@@ -280,6 +290,10 @@ class TrainedGenerator(HaloGenerator):
             if self.fitted_:
                 raise HaloInputError("a trained generator has weights, and this file has none of them")
             return
+        if not _has(self.device):
+            warnings.warn(f"this machine has no device {self.device!r}, on which the generator was trained; it is used "
+                          "on 'cpu'", HalopyWarning, stacklevel=2)
+            self.device = "cpu"
         self._check()
         state = dict(state)
         names = [f"seen.{name}" for name in ("class", *NUMBERS)]
@@ -315,6 +329,15 @@ class TrainedGenerator(HaloGenerator):
         self._rows, self._scale, self._limits = history, float(pixels[0]), tuple(pixels[1:].tolist())
         self.history = QTable(history, names=("images", *self._columns))
         super()._set_state(state)
+
+
+def _has(device):
+    """Return whether torch has a device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError):
+        return False
+    return True
 
 
 def _known(numbers):
