@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -142,7 +143,9 @@ def picture(name):
     order = np.arange(2 * len(rows)).reshape(2, -1, COLUMNS).transpose(1, 0, 2).ravel()
     both = CutoutSet(np.concatenate(pixels)[order], {"label": np.tile(label[rows], 2)[order]})
     figure = gallery(both, n=len(both), columns=COLUMNS)
-    figure.savefig(ROOT / "docs" / "images" / f"{name}-samples.png", dpi=70)
+    path = ROOT / "docs" / "images" / f"{name}-samples.png"
+    figure.savefig(path, dpi=60)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def main():
