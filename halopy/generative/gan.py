@@ -260,7 +260,7 @@ class WassersteinGAN(_Adversarial):
 
 
 class SpectralGAN(_Adversarial):
-    """Conditional GAN with a spectrally normalised critic and hinge loss: one step each, a fifth of the cost.
+    """Conditional GAN with a spectrally normalised critic and hinge loss: one step each, a quarter of the cost.
 
     Parameters
     ----------
@@ -294,12 +294,6 @@ class SpectralGAN(_Adversarial):
     n_critic = 1
     _spectral = True
     _critic_rate = 4.0
-
-    def __init__(self, *, size=64, pixels_per_beam=3.0, width=32, latent=128, shift=4, n_images=200_000, batch_size=16,
-                 learning_rate=1e-4, average=0.999, device="cpu"):
-        super().__init__(size=size, pixels_per_beam=pixels_per_beam, width=width, latent=latent, shift=shift,
-                         n_images=n_images, batch_size=batch_size, learning_rate=learning_rate, average=average,
-                         device=device)
 
     def _critic_loss(self, critic, real, made, conditions):
         return (functional.relu(1 - critic(real, conditions)) + functional.relu(1 + critic(made, conditions))).mean()
