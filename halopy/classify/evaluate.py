@@ -17,7 +17,7 @@ from astropy.table import QTable
 
 from halopy.classify.base import Classifier
 from halopy.classify.breakdown import breakdown, false_positives, mistakes
-from halopy.classify.generated import images_like
+from halopy.classify.generated import images_like, trained_copy
 from halopy.classify.report import compare, report
 from halopy.classify.scores import combine
 from halopy.cutouts import CutoutSet
@@ -339,10 +339,8 @@ def train_model(model, train, augmenter, generator, generated, rng):
         return student, train.shape[1:]
     if generator is not None:
         if generator.trainable and not generator.fitted_:
-            generator = _fresh(generator).fit(train, rng=rng, progress=False)
-        made = images_like(train, generator, generated, rng=rng)
-        shape = np.minimum(train.shape[1:], made.shape[1:])
-        train = cropped(train, shape).join(cropped(made, shape))
+            generator = trained_copy(_fresh(generator), train, rng=rng, progress=False)
+        train = train.join(images_like(train, generator, generated, rng=rng))
     if augmenter is not None:
         train = augmenter(train, rng=rng) if takes_rng(augmenter) else augmenter(train)
     return student.fit(train, rng=rng, progress=False), train.shape[1:]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import inspect
 import json
-import logging
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +14,16 @@ import torch
 from halopy.classify.base import Classifier
 from halopy.classify.dense import DenseClassifier
 from halopy.classify.domain import outside
-from halopy.classify.generated import images_like
+from halopy.classify.generated import images_like, trained_copy
 from halopy.classify.held_out import validation_rows
 from halopy.classify.logistic import Logistic, training_labels
-from halopy.errors import HaloInputError, HalopyWarning, PluginError
+from halopy.errors import HaloInputError, PluginError
 from halopy.labels import GRADES, is_positive
 from halopy.learning.inputs import has_signal, model_input
 from halopy.model import Model, decode, encode
 from halopy.registry import generators
 
 __all__ = ["GanAided"]
-
-logger = logging.getLogger(__name__)
 
 GENERATOR_TIME = 0.8
 """The part of ``max_seconds`` that is the generator's where a network is to be trained after it."""
@@ -146,9 +141,8 @@ class GanAided(Classifier):
             learned = ~network.held_out
         trains = generator.trainable and not generator.fitted_
         if trains:
-            learned &= np.isfinite(cutouts.data).all(axis=(1, 2)) & self._shows(cutouts, generator)
             seconds = max_seconds if network is None or max_seconds is None else GENERATOR_TIME * max_seconds
-            generator = _trained(generator, cutouts[learned], rng=seeds[1], progress=progress, max_seconds=seconds,
+            generator = trained_copy(generator, cutouts[learned], rng=seeds[1], progress=progress, max_seconds=seconds,
                                  max_images=max_images, checkpoint=checkpoint)
         if network is None:
             self.logistic_ = Logistic.fit(generator.critic_features(cutouts), positive, C=self.C)
@@ -295,18 +289,6 @@ class _Aided(DenseClassifier):
     def _token(self, seed, inputs, targets, groups):
         images, labels = self.added
         return super()._token(seed, np.concatenate([inputs, images]), np.append(targets, labels), groups)
-
-
-def _trained(generator, cutouts, **settings):
-    """Return a copy of a generator that has learned from cutouts."""
-    if len(cutouts) == 0:
-        raise HaloInputError("the generator learns from cutouts full of data, and there are none",
-                             hint="smaller cutouts, or a generator that has been trained")
-    logger.info("the generator learns from %d cutouts", len(cutouts))
-    with warnings.catch_warnings():
-        # Its images are for these cutouts, which are clipped, and will be clipped like them.
-        warnings.filterwarnings("ignore", "most pixels of these cutouts are 0", HalopyWarning)
-        return copy.deepcopy(generator).fit(cutouts, **settings)
 
 
 def _generates(model):

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import warnings
 
 import numpy as np
-from astropy import units as u
 from astropy.table import QTable
 
+from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, HalopyWarning
 from halopy.io.clip_level import find_clip
-from halopy.learning.inputs import noise_level
+from halopy.learning.inputs import has_signal, model_input, noise_level, pixels_across_beam, resampled
 from halopy.preprocess.clip import clip
 
-__all__ = ["images_like"]
+__all__ = ["images_like", "trained_copy"]
 
-OBSERVED = ("pixel_scale", "beam_major", "beam_minor", "beam_pa", "frequency", "rms")
-"""What an image that does not say how it was observed takes from the one that it is like."""
+logger = logging.getLogger(__name__)
+
+OBSERVED = ("pixel_scale", "beam_major", "beam_minor", "beam_pa", "frequency")
+"""What an image takes from the cutout that it is like, besides the noise."""
+SHOWN = ("label", "also", "grade", "snr", "group")
+"""What is true of an image however it was observed."""
 CLIPPED = 0.5
 """Cutouts of which more is exactly 0 are clipped."""
 
 
 def images_like(cutouts, generator, each, *, rng=None):
-    """Return generated images with the labels and grades of cutouts, clipped as they are.
+    """Return generated images with the labels, grades and frequencies of cutouts, observed and clipped as they are.
+
+    What a generator makes is taken for S/N on a grid relative to the beam. Each image gets the noise, the beam, the
+    pixels and the shape of one cutout, so that nothing but the sky tells it from a real one; where it does not reach
+    as far as the cutout does, it is NaN.
 
     Parameters
     ----------
@@ -38,7 +48,7 @@ def images_like(cutouts, generator, each, *, rng=None):
     Returns
     -------
     CutoutSet
-        ``round(each * n)`` images. What does not say how it was observed was observed like its cutout.
+        ``round(each * n)`` images in the unit of the cutouts.
 
     Warns
     -----
@@ -46,24 +56,57 @@ def images_like(cutouts, generator, each, *, rng=None):
         The generator cannot make some of the labels or grades: their cutouts do not count.
     """
     rng = np.random.default_rng(rng)
-    wanted = [*generator.conditions, *(x for x in generator.text_conditions if x in cutouts.table.colnames)]
+    optional = [*generator.text_conditions, *(x for x in generator.optional_conditions if x == "frequency")]
+    wanted = [*generator.conditions, *(x for x in optional if x in cutouts.table.colnames)]
     conditions = QTable({name: cutouts.column(name) for name in wanted})
     known = np.flatnonzero(_can_make(generator, conditions, rng))
     n = len(known)
     rows = np.append(np.tile(known, int(each)), rng.permutation(known)[:round(each * n) - int(each) * n])
-    made = generator.sample(len(rows), conditions=conditions[rows], rng=rng)
-    made = made.replace(unit=cutouts.unit if made.unit == u.dimensionless_unscaled else made.unit)
-    table = made.table.copy()
-    for name in set(OBSERVED) & set(cutouts.table.colnames) - set(table.colnames):
-        table[name] = cutouts.table[name][rows]
-    if "rms" not in table.colnames:
-        table["rms"] = noise_level(made) * made.unit
-    made = made.replace(table=table)
+    made = _observed_like(generator.sample(len(rows), conditions=conditions[rows], rng=rng), cutouts, rows)
     if np.median((cutouts.data == 0).mean(axis=(1, 2))) <= CLIPPED:
         return made
     level = float(np.nanmedian([find_clip(image).level for image in cutouts.data] / noise_level(cutouts)))
     # A small cutout that was clipped on both sides need not hold a negative pixel.
     return clip(made, low=-level if (cutouts.data < 0).any() else None, high=level)
+
+
+def trained_copy(generator, cutouts, **settings):
+    """Return a copy of a generator that has learned from those cutouts that are full of data and show something.
+
+    Parameters
+    ----------
+    generator : HaloGenerator
+    cutouts : CutoutSet
+    **settings
+        Of its ``fit``.
+    """
+    usable = np.isfinite(cutouts.data).all(axis=(1, 2))
+    grid = {name: getattr(generator, name) for name in ("size", "pixels_per_beam") if hasattr(generator, name)}
+    usable[usable] = has_signal(model_input(cutouts[usable], **grid)) if grid else True
+    if not usable.any():
+        raise HaloInputError("the generator learns from cutouts full of data, and there are none",
+                             hint="smaller cutouts, or a generator that has been trained")
+    logger.info("the generator learns from %d cutouts", usable.sum())
+    with warnings.catch_warnings():
+        # Its images are for these cutouts, which are clipped, and will be clipped like them.
+        warnings.filterwarnings("ignore", "most pixels of these cutouts are 0", HalopyWarning)
+        return copy.deepcopy(generator).fit(cutouts[usable], **settings)
+
+
+def _observed_like(made, cutouts, rows):
+    """Return images as they would look in these rows of the cutouts."""
+    factors, noise = np.ones(len(rows)), noise_level(cutouts)[rows]
+    if all("beam_major" in one.table.colnames for one in (made, cutouts)):
+        factors = pixels_across_beam(cutouts)[rows] / pixels_across_beam(made)
+    snr = resampled(made.data / noise_level(made)[:, None, None], factors, cutouts.shape[1:])
+    table = QTable({name: made.table[name] for name in SHOWN if name in made.table.colnames})
+    for name in OBSERVED:
+        source = cutouts.table[name][rows] if name in cutouts.table.colnames else made.table.columns.get(name)
+        if source is not None:
+            table[name] = source
+    table["rms"] = noise * cutouts.unit
+    kept = {name: made.meta[name] for name in ("seen_groups",) if name in made.meta}
+    return CutoutSet(snr * noise[:, None, None], table, unit=cutouts.unit, meta=kept)
 
 
 def _can_make(generator, conditions, rng):

@@ -12,8 +12,8 @@ from astropy import units as u
 
 from halopy.errors import HaloInputError
 
-__all__ = ["cutout_grid", "has_signal", "model_input", "noise_level", "signal_to_noise",
-           "values_in"]
+__all__ = ["cutout_grid", "has_signal", "model_input", "noise_level", "pixels_across_beam", "resampled",
+           "signal_to_noise", "values_in"]
 
 # Compression sets in here: fainter pixels stay proportional to their S/N.
 SOFT = 2.0
@@ -130,6 +130,18 @@ def _factors(cutouts, size, pixels_per_beam):
         return np.ones(len(cutouts))
     if not 0 < pixels_per_beam < np.inf:
         raise HaloInputError("pixels_per_beam must be a positive number, or None", found=pixels_per_beam)
+    own = pixels_across_beam(cutouts)
+    return _rounded(pixels_per_beam / own)
+
+
+def pixels_across_beam(cutouts):
+    """Return how many pixels there are in the geometric mean of the beam's widths of each cutout, ``(n,)``.
+
+    Raises
+    ------
+    HaloInputError
+        A beam or a pixel scale is not known.
+    """
     hint = "read the image with beam=Beam(...) or survey=..., or pixels_per_beam=None for the cutouts' own grid"
     names = ("beam_major", "beam_minor", "pixel_scale")
     lacking = [name for name in names if name not in cutouts.table.colnames]
@@ -142,7 +154,42 @@ def _factors(cutouts, size, pixels_per_beam):
     if not (np.isfinite(own) & (own > 0)).all():
         raise HaloInputError("every cutout needs a finite beam and pixel scale",
                              found=own[~(np.isfinite(own) & (own > 0))][:3].tolist(), hint=hint)
-    factor = pixels_per_beam / own
+    return own
+
+
+def resampled(images, factors, shape):
+    """Put images on other grids about the same centre, by cubic splines.
+
+    Parameters
+    ----------
+    images : `~numpy.ndarray`
+        ``(n, ny, nx)``, finite.
+    factors : `~numpy.ndarray`
+        ``(n,)``: how many new pixels are as wide as one of each image; within 3 % of 1 is 1.
+    shape : (int, int)
+        Pixels of the new images.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        ``(n, *shape)``, NaN outside of the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from halopy.learning.inputs import resampled
+    >>> resampled(np.arange(3.0).reshape(1, 1, 3), np.array([2.0]), (1, 7))
+    array([[[nan, 0. , 0.5, 1. , 1.5, 2. , nan]]])
+    """
+    result = np.full((len(images), *shape), np.nan)
+    for factor, rows in _by_factor(_rounded(np.asarray(factors, dtype=float))):
+        down, across = (_matrix(n, size, factor, 3) for n, size in zip(images.shape[1:], shape, strict=True))
+        inside = down.any(axis=1)[:, None] & across.any(axis=1)
+        result[rows] = np.where(inside, down @ images[rows] @ across.T, np.nan)
+    return result
+
+
+def _rounded(factor):
     # Cutouts of one image share a beam up to rounding; so they share their matrices as well.
     scale = 10.0 ** (4 - np.floor(np.log10(factor)))
     return np.where(np.abs(factor - 1) <= OWN_GRID, 1.0, np.round(factor * scale) / scale)
