@@ -306,6 +306,12 @@ def _generate(arguments):
     return _told(generate(arguments), arguments)
 
 
+def _compare(arguments):
+    from halopy.cli_compare import compare
+
+    return _told(compare(arguments, progress=_bar("classifiers", arguments.quiet)), arguments)
+
+
 def _quality(arguments):
     from halopy.cli_generate import quality
 
@@ -334,4 +340,4 @@ def _demo(arguments):
 
 _COMMANDS = {"detect": _detect, "fetch": _fetch, "inspect": _inspect, "simulate": _simulate, "train": _train,
              "evaluate": _evaluate, "audit": _audit, "finetune": _finetune, "generate": _generate, "quality": _quality,
-             "demo": _demo}
+             "compare": _compare, "demo": _demo}

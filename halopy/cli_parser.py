@@ -173,7 +173,36 @@ def _models(commands, common, run):
 
 
 def _images(commands, common, run):
-    """Add the commands that generate images and judge them."""
+    """Add the commands that generate images, judge them, and tell whether they help."""
+    compare = commands.add_parser(
+        "compare", parents=[common], help="compare classifiers with and without augmentation",
+        description="Cross-validate classifiers with what is added to their training: nothing (none), turned copies "
+                    "(classical), or images of generators, which are trained in every fold. The folder keeps every "
+                    "part: a stopped command goes on, and several of the same share the work.")
+    compare.add_argument("--cutouts", required=True, nargs="+", metavar="PATH",
+                         help="labelled cutouts: files of CutoutSet.write, or folders of halopy simulate")
+    compare.add_argument("--test", nargs="+", metavar="PATH", help="score these instead, by models without their group")
+    compare.add_argument("--classifier", required=True, nargs="+", metavar="NAME", help="installed classifiers")
+    compare.add_argument("--augmentation", nargs="+", default=["none"], metavar="NAME",
+                         help="none, classical, or installed generators (default none)")
+    compare.add_argument("--ratio", nargs="+", type=float, default=[2.0], metavar="X",
+                         help="generated images for each real one (default 2)")
+    compare.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for parts, tables and the page")
+    compare.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME.KEY=VALUE",
+                         help="settings of what is named, e.g. cnn.max_epochs=10 cwgan.width=16")
+    compare.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
+    compare.add_argument("--seeds", type=int, default=2, metavar="N", help="how often groups are dealt (default 2)")
+    compare.add_argument("--by", default="group", metavar="COLUMN|ANGLE",
+                         help="what stays together: a column (default group), or sky within an angle, e.g. 1.5deg")
+    compare.add_argument("--size", type=int, metavar="N", help="pixels of the middle of cutouts that all arms see")
+    compare.add_argument("--max-images", type=int, metavar="N", help="images shown in the training of each generator")
+    compare.add_argument("--model-images", type=int, metavar="N", help="and of each classifier, at most")
+    compare.add_argument("--draws", type=int, default=1000, metavar="N", help="draws of an interval (default 1000)")
+    compare.add_argument("--seed", type=int, default=0, metavar="N", help="of folds, trainings and draws (default 0)")
+    compare.add_argument("--overwrite", action="store_true", help="replace tables and page in DIR")
+    compare.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    compare.set_defaults(command=run["compare"])
+
     generate = commands.add_parser(
         "generate", parents=[common], help="make images of halos, and of what is mistaken for them",
         description="Make images that a generator has learned (--model): so many of each label (-n), or one for each "

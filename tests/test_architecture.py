@@ -20,7 +20,7 @@ FLOORS = [
     ["detect", "compare"],
     ["report", "evaluation_page", "evaluation_tables", "page", "plot", "plot_axes", "plot_evaluation", "scan",
      "cli_fetch", "cli_simulate", "cli_models", "cli_evaluate", "cli_generate", "cli_parser", "plot_gallery",
-     "plot_quality", "quality_page"],
+     "plot_quality", "quality_page", "plot_comparison", "comparison_page", "cli_compare"],
     ["", "cli", "__main__", "testing"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -34,6 +34,9 @@ SIDEWAYS = {("report", "plot"), ("report", "page"), ("evaluation_page", "page"),
             ("cli_generate", "cli_models"), ("cli_generate", "plot_gallery"), ("cli_generate", "quality_page"),
             ("plot_gallery", "plot_axes"), ("quality_page", "page"), ("quality_page", "plot_quality"),
             ("quality_page", "evaluation_tables"), ("plot_quality", "plot_axes"),
+            ("comparison_page", "page"), ("comparison_page", "plot_comparison"), ("comparison_page", "plot_quality"),
+            ("comparison_page", "evaluation_tables"), ("plot_comparison", "plot_axes"),
+            ("cli_compare", "comparison_page"), ("cli_compare", "cli_models"),
             ("__main__", "cli")}
 
 GROUND_THIRD_PARTY = {"numpy", "astropy", "safetensors"}

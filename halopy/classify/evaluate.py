@@ -96,7 +96,7 @@ def cross_validate(model, cutouts, *, folds=5, seeds=5, by="group", augmenter=No
             raise HaloInputError(f"{name} must be a whole number, {2 if name == 'folds' else 1} or more", found=value)
     if not (np.isfinite(generated) and generated >= 0):
         raise HaloInputError("generated must be a number of images for each of the training part", found=generated)
-    refuse_seen([_fresh(model), generator, augmenter], cutouts)
+    refuse_seen([fresh(model), generator, augmenter], cutouts)
     groups = np.asarray(cutouts.table["group"]).astype(str)
     base = [int(number) for number in rng.integers(2**31, size=seeds)]
     probability, fold = np.full((len(cutouts), seeds), np.nan), np.zeros((len(cutouts), seeds), dtype=int)
@@ -119,7 +119,7 @@ def cross_validate(model, cutouts, *, folds=5, seeds=5, by="group", augmenter=No
             columns = {name: np.asarray(curve[name]).tolist() for name in curve.colnames}
             history.append({"seed": seed, "fold": part, "curve": columns})
     meta = {"model": repr(model), "folds": folds, "seeds": seeds} | ({"history": history} if history else {})
-    return _table(cutouts, positive, probability, fold, meta)
+    return score_table(cutouts, positive, probability, fold, meta)
 
 
 def evaluate(model, cutouts, *, by="group"):
@@ -157,7 +157,7 @@ def evaluate(model, cutouts, *, by="group"):
     check_model(model)
     refuse_seen([model], cutouts)
     probability = model.predict_proba(cutouts)[:, None]
-    return _table(cutouts, positive, probability, np.zeros(probability.shape, dtype=int),
+    return score_table(cutouts, positive, probability, np.zeros(probability.shape, dtype=int),
                   {"model": repr(model), "folds": 1, "seeds": 1})
 
 
@@ -324,7 +324,7 @@ def deal(positive, groups, folds, seed):
     return parts
 
 
-def _fresh(model):
+def fresh(model):
     """Return a model of the same settings; what a fold does to them stays there."""
     fresh = type(model)(**copy.deepcopy(model.params))
     if hasattr(model, "registry_name_"):
@@ -334,12 +334,12 @@ def _fresh(model):
 
 def train_model(model, train, augmenter, generator, generated, rng):
     """Return a fresh model trained on the training part with what is added to it, and the shape that it saw."""
-    student = _fresh(model)
+    student = fresh(model)
     if not student.trainable:
         return student, train.shape[1:]
     if generator is not None:
         if generator.trainable and not generator.fitted_:
-            generator = trained_copy(_fresh(generator), train, rng=rng, progress=False)
+            generator = trained_copy(fresh(generator), train, rng=rng, progress=False)
         train = train.join(images_like(train, generator, generated, rng=rng))
     if augmenter is not None:
         train = augmenter(train, rng=rng) if takes_rng(augmenter) else augmenter(train)
@@ -369,7 +369,7 @@ def takes_rng(augmenter):
         return False
 
 
-def _table(cutouts, positive, probability, fold, meta):
+def score_table(cutouts, positive, probability, fold, meta):
     table = QTable(cutouts.table, copy=True)
     table.meta = dict(meta)
     table["positive"], table["probability"], table["fold"] = positive, probability, fold

@@ -13,7 +13,7 @@ from pathlib import Path
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
 
-__all__ = ["Cache", "file_lock", "is_offline", "safe_name", "sha256_of"]
+__all__ = ["Cache", "file_lock", "is_offline", "safe_name", "sha256_of", "try_lock"]
 
 _LONGEST_LOCK = 1800.0
 
@@ -174,7 +174,7 @@ def file_lock(path, *, timeout=_LONGEST_LOCK):
         raise HaloInputError(f"cannot write here: {error.strerror}", path=path) from error
     try:
         end, pause = time.monotonic() + timeout, 0.01
-        while not _try_lock(handle) and time.monotonic() < end:
+        while not try_lock(handle) and time.monotonic() < end:
             time.sleep(pause)
             pause = min(2 * pause, 0.5)
         yield
@@ -182,8 +182,8 @@ def file_lock(path, *, timeout=_LONGEST_LOCK):
         os.close(handle)  # which frees the lock
 
 
-def _try_lock(handle):
-    """Return whether the lock is held, or cannot be had on this file system at all."""
+def try_lock(handle):
+    """Lock an open file without waiting; return whether it is held, or cannot be locked on this file system at all."""
     try:
         import fcntl
     except ModuleNotFoundError:  # Windows
