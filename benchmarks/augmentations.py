@@ -1,7 +1,7 @@
 """Does augmentation help? Five classifiers with classical, generated and simulated images, on the same folds.
 
 Usage: python benchmarks/augmentations.py {gleam,injected} -o FOLDER [--data FOLDER] [--folds 5] [--seeds 2]
-       [--budget 10000] [--seed 20261128] [--classifiers NAME ...] [--only none] [--page FILE]
+       [--budget 30000] [--seed 20261128] [--classifiers NAME ...] [--only none] [--parts] [--rst FILE]
 
 - ``gleam``: the labelled GLEAM targets in four bands (``--data``: a folder with ``index.csv`` and ``mwa-gleam/``;
   default: HALOPY_TEST_DATA), in groups of sky; bands of a target are combined.
@@ -32,6 +32,7 @@ from tqdm import tqdm
 from halopy import Augmenter, classifiers, generators
 from halopy.classify.evaluate import cropped
 from halopy.compare import arms_table, compare_augmentations, costs_table
+from halopy.comparison_page import write_comparison
 from halopy.errors import HalopyWarning
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -42,10 +43,13 @@ import training_sky
 MWA = {"gleam-170-231": 1, "gleam-x-170-231": 1}
 N_TRAIN, N_TEST, BLOCK = 320, 4096, 16
 MODEL_IMAGES = 16_000
-SIZE = {"gleam": 66, "injected": 48}
-"""Pixels that all arms see: 14 and 16 beams; classical augmentation needs the square root of two times as many."""
-SEEN = {"gleam": 40, "injected": 48}
-"""The same in pixels of a third of a beam, which networks see."""
+SEEN = 32
+"""Pixels of a third of a beam that networks and generators see: eleven beams, so that they can learn in minutes."""
+SIZE = {"gleam": 50, "injected": 32}
+"""The same in pixels of the cutouts; classical augmentation needs the square root of two times as many."""
+CWGAN = {"size": SEEN, "width": 16, "n_critic": 3, "learning_rate": 1e-3}
+DIFFUSION = {"size": SEEN, "width": 24}
+"""Chosen on simulated training sky: with their defaults both need more images than there is time for in each fold."""
 NETWORKS = ("dense", "cnn", "attention-cnn")
 ALONE = ("prevalence", "noise-only", "features-lr", "pca-lr", "matched-filter")
 
@@ -70,7 +74,7 @@ def injected(seed):
     train = blocks[0].join(*blocks[1:])
     shifted = training_sky.Population(**(vars(training_sky.SHIFTED) | {"clipped": 0.0}))
     test = training_sky.cutouts(N_TEST, names=MWA, population=shifted, rng=[seed, 1])
-    return own_groups(cropped(train, (72, 72)), "training sky"), own_groups(cropped(test, (72, 72)), "test sky")
+    return own_groups(cropped(train, (48, 48)), "training sky"), own_groups(cropped(test, (48, 48)), "test sky")
 
 
 def own_groups(cutouts, name):
@@ -80,19 +84,48 @@ def own_groups(cutouts, name):
     return cutouts.replace(table=table)
 
 
-def models(chosen, sky):
+def models(chosen):
     """Return the classifiers with their default settings, on as many pixels as all arms show."""
-    settings = {name: {"size": SEEN[sky]} for name in NETWORKS}
-    settings["gan-aided"] = {"generator": generators.create("cwgan", size=48)}
+    settings = {name: {"size": SEEN} for name in NETWORKS}
+    settings["gan-aided"] = {"generator": generators.create("cwgan", **CWGAN)}
     return {name: classifiers.create(name, **settings.get(name, {})) for name in chosen}
 
 
 def arms(sky, only):
-    """Return the augmentations; generators of 48 pixels a side, 16 beams."""
-    found = {"none": None, "classical": Augmenter(size=SIZE[sky]), "cwgan": generators.create("cwgan", size=48),
-             "diffusion": generators.create("diffusion", size=48),
-             "physical": generators.create("exponential", shape=(128, 128))}
+    """Return the augmentations."""
+    found = {"none": None, "classical": Augmenter(size=SIZE[sky]), "cwgan": generators.create("cwgan", **CWGAN),
+             "diffusion": generators.create("diffusion", **DIFFUSION),
+             "physical": generators.create("exponential", shape=(80, 80))}
     return {name: found[name] for name in only or found}
+
+
+def rst(table, costs):
+    """Return the table as reStructuredText: a line an arm, differences below the values."""
+    rows = {(row["classifier"], row["arm"], row["metric"]): row for row in table}
+    metrics = {"accuracy": "accuracy", "roc_auc": "ROC area", "brier": "Brier score",
+               "recall@false_positive_rate=1%": "recall at 1 % FP"}
+    cost = {(row["classifier"], row["arm"]): row["generator"] + row["images"] + row["training"] for row in costs}
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    before = None
+    for pair in [None, *dict.fromkeys(pair[:2] for pair in rows)]:
+        if pair is None:
+            cells = ["classifier", "arm", *metrics.values(), "cost"]
+        else:
+            cells = ["" if pair[0] == before else pair[0], pair[1], *(cell(rows[*pair, metric]) for metric in metrics),
+                     f"{cost[pair]:.0f}" if cost[pair] >= 10 else f"{cost[pair]:.1f}"]
+            before = pair[0]
+        lines += [f"   {'*' if k == 0 else ' '} - {text}".rstrip() for k, text in enumerate(cells)]
+    return "\n".join(lines) + "\n"
+
+
+def cell(row):
+    """Return a value, and the difference with its interval, bold where that leaves out 0."""
+    text = f"{row['value']:.3f}"
+    if not np.isfinite(row["difference"]):
+        return f"{text} ({row['low']:.2f} to {row['high']:.2f})"
+    low, high = row["difference_low"], row["difference_high"]
+    difference = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{text}; **{difference}**" if low > 0 or high < 0 else f"{text}; {difference}"
 
 
 def main():
@@ -102,11 +135,12 @@ def main():
     parser.add_argument("--data", type=Path, default=os.environ.get("HALOPY_TEST_DATA"))
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--budget", type=int, default=10_000)
+    parser.add_argument("--budget", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=20261128)
     parser.add_argument("--classifiers", nargs="+")
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--parts", action="store_true", help="make the parts and stop: for further processes")
+    parser.add_argument("--rst", type=Path, help="write the table for the documentation")
     arguments = parser.parse_args()
     if arguments.sky == "gleam" and arguments.data is None:
         parser.error("gleam needs --data FOLDER or HALOPY_TEST_DATA")
@@ -117,7 +151,7 @@ def main():
         # Said once here instead of in every fold: what a generator of few images cannot make is left out.
         warnings.simplefilter("ignore", HalopyWarning)
         scores = compare_augmentations(
-            cutouts, models(chosen, arguments.sky), arms(arguments.sky, arguments.only), folder=arguments.output,
+            cutouts, models(chosen), arms(arguments.sky, arguments.only), folder=arguments.output,
             test=test, ratios={name: (1, 2, 3) if name in ("dense", "cnn") else (2,) for name in chosen},
             folds=arguments.folds, seeds=arguments.seeds, size=SIZE[arguments.sky], max_images=arguments.budget,
             model_images=MODEL_IMAGES, rng=arguments.seed)
@@ -128,6 +162,11 @@ def main():
     costs = costs_table(scores)
     table.write(arguments.output / "arms.ecsv", overwrite=True)
     costs.write(arguments.output / "costs.ecsv", overwrite=True)
+    shown = cropped(cutouts, (SIZE[arguments.sky],) * 2)
+    write_comparison(arguments.output / "index.html", scores, table, cutouts=shown,
+                     title=f"Does augmentation help? ({arguments.sky})", overwrite=True)
+    if arguments.rst is not None:
+        arguments.rst.write_text(rst(table, costs), encoding="utf-8")
     first = table[0]
     print(f"{arguments.sky}: {len(cutouts)} cutouts to train with, {first['n_positive']} targets with a halo and "
           f"{first['n_negative']} without to score, in {first['n_groups']} groups; {arguments.folds} folds, "
@@ -139,9 +178,8 @@ def main():
     print(f"\n{table.meta['n_beyond_zero']} of {table.meta['n_differences']} differences leave out 0; "
           f"{0.05 * table.meta['n_differences']:.1f} would by chance\n")
     costs.pprint_all()
-    shown = np.isfinite(table["detectable"])
     for metric in dict.fromkeys(table["metric"].tolist()):
-        found = np.asarray(table["detectable"])[shown & (table["metric"] == metric)]
+        found = np.asarray(table["detectable"])[np.isfinite(table["detectable"]) & (table["metric"] == metric)]
         if found.size:
             print(f"{metric}: the smallest true difference that four of five repeats would find: "
                   f"{found.min():.3f} to {found.max():.3f}")
