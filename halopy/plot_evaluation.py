@@ -147,22 +147,24 @@ def plot_training(histories):
     """
     figure, axes = _grid(len(histories), min(3, len(histories)), 3.9, 3.0)
     for ax, (name, runs) in zip(axes, histories.items(), strict=True):
-        columns = [c for c in runs[0]["curve"] if "loss" in c] or [c for c in runs[0]["curve"] if c != "epoch"]
+        # Generators count the images that they were shown.
+        count = "images" if "images" in runs[0]["curve"] else "epoch"
+        columns = [c for c in runs[0]["curve"] if "loss" in c] or [c for c in runs[0]["curve"] if c != count]
         for k, column in enumerate(columns[:4]):
-            curves = [(np.asarray(run["curve"].get("epoch", np.arange(len(run["curve"][column])) + 1)),
+            curves = [(np.asarray(run["curve"].get(count, np.arange(len(run["curve"][column])) + 1)),
                        np.asarray(run["curve"][column], dtype=float)) for run in runs if column in run["curve"]]
-            epochs = np.unique(np.concatenate([epoch for epoch, _ in curves]))
-            values = np.full((len(curves), len(epochs)), np.nan)
-            for row, (epoch, curve) in enumerate(curves):
-                values[row, np.searchsorted(epochs, epoch)] = curve
-            # Runs end at their own epochs: the mean is of those that go on.
+            places = np.unique(np.concatenate([place for place, _ in curves]))
+            values = np.full((len(curves), len(places)), np.nan)
+            for row, (place, curve) in enumerate(curves):
+                values[row, np.searchsorted(places, place)] = curve
+            # Runs end at their own places: the mean is of those that go on.
             colour = COLOURS[k]
-            ax.plot(epochs, np.nanmean(values, axis=0), color=colour, linewidth=1.6, marker="." if len(epochs) == 1
+            ax.plot(places, np.nanmean(values, axis=0), color=colour, linewidth=1.6, marker="." if len(places) == 1
                     else None, label=column.replace("_", " "))
             if len(curves) > 1:
-                ax.fill_between(epochs, *np.nanpercentile(values, [16, 84], axis=0), color=colour, alpha=0.2,
+                ax.fill_between(places, *np.nanpercentile(values, [16, 84], axis=0), color=colour, alpha=0.2,
                                 linewidth=0)
-        ax.set(xlabel="epoch", ylabel="loss" if "loss" in columns[0] else "")
+        ax.set(xlabel=count, ylabel="loss" if "loss" in columns[0] else "")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_title(f"{_short(name)}: {len(runs)} run{'s' if len(runs) > 1 else ''}", fontsize=9)
         ax.legend(fontsize=7, frameon=False)

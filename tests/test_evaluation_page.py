@@ -194,6 +194,13 @@ def test_training_runs_that_end_at_their_own_epochs():
     assert line.get_xdata().tolist() == [1, 2, 3] and line.get_ydata().tolist() == [1.5, 1.5, 2.0]
 
 
+def test_training_runs_of_a_generator_are_drawn_over_images():
+    runs = [{"seed": 0, "fold": 0, "curve": {"images": [5000, 10000], "critic_loss": [2.0, 1.0], "diversity": [0, 1]}}]
+    axes = plot_training({"a": runs}).axes[0]
+    assert axes.get_xlabel() == "images" and axes.lines[0].get_xdata().tolist() == [5000, 10000]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["critic loss"]
+
+
 def test_the_gallery_has_one_stretch():
     cutouts = some(8)
     cutouts.data[3] = np.nan

@@ -40,7 +40,7 @@ def test_images_bring_the_groups_of_their_generator(cutouts, generator, tmp_path
     # Its own six cutouts are of groups that the generator has not seen; of the twelve before it has seen all.
     with pytest.raises(HaloInputError, match="has been trained on .* of the groups"):
         evaluate(model, real[:12])
-    other = generators.create("sngan", size=16, width=8, n_images=16, batch_size=8)
+    other = generators.create("sngan", size=16, pixels_per_beam=None, width=8, n_images=16, batch_size=8)
     assert set(generator.groups_) <= set(other.fit(both, rng=1).groups_)
 
 

@@ -19,7 +19,7 @@ from halopy.errors import HaloInputError, HalopyWarning, NotFittedError
 from halopy.generative.base import HaloGenerator
 from halopy.generative.conditions import CLASSES, class_names, conditions_drawn, given, network_conditions
 from halopy.learning.checkpoint import read_checkpoint, tensors_from, write_checkpoint
-from halopy.learning.inputs import has_signal, model_input, noise_level, signal_to_noise, values_in
+from halopy.learning.inputs import filled_size, has_signal, model_input, noise_level, signal_to_noise, values_in
 from halopy.learning.threads import one_thread
 from halopy.learning.views import dihedral
 from halopy.model import encode
@@ -32,6 +32,8 @@ BLOCKS = 40
 """Rows of the history of a full training."""
 SEEN = 4096
 """So many images of the training set are remembered by their numbers, for samples to draw from."""
+RARE = 64
+"""Of a class that has fewer among those, so many are, or all that there are."""
 NUMBERS = ("snr", "frequency", "beam", "rms")
 CLIPPED = 0.5
 CENTRE = 2.0
@@ -58,9 +60,10 @@ class TrainedGenerator(HaloGenerator):
     - ``frequency``: a quantity; the nearest one of the training set lends beam and rms.
     - ``rms``: what S/N is multiplied with, in the unit of the training set.
 
-    What is not given is taken from a random image of the training set of the same class. Samples are in the unit of the
-    training set, on a grid of ``pixels_per_beam``, and full sky; `halopy.clip` clips them as it does real ones. Images
-    are shown turned and mirrored in training, so the beam of a sample is round, with the area of that of the image.
+    What is not given is taken from a random image of the training set of the same class; a large set is remembered in
+    part, rare classes with up to 64 images each. Samples are in the unit of the training set, on a grid of
+    ``pixels_per_beam``, and full sky; `halopy.clip` clips them as it does real ones. Images are shown turned and
+    mirrored in training, so the beam of a sample is round, with the area of that of the image.
 
     The same rng gives the same bytes on one machine. ``fit(checkpoint=path)`` writes the state after every block of
     images, forty in a training, and continues from it to the same bytes; the rng has to be a seed, the same one.
@@ -145,6 +148,13 @@ class TrainedGenerator(HaloGenerator):
             warnings.warn("most pixels of these cutouts are 0: they are clipped. A generator spends what it can do on "
                           "the gap between 0 and the clip level; train it on full sky, and clip real and generated "
                           "images alike afterwards (halopy.clip)", HalopyWarning, stacklevel=4)
+        filled = filled_size(cutouts, pixels_per_beam=self.pixels_per_beam)
+        if (filled < self.size).any():
+            fitting = filled.min() // self._least * self._least
+            warnings.warn(f"{(filled < self.size).sum()} of {len(cutouts)} cutouts do not fill the {self.size} pixels "
+                          f"a side of the images, the smallest {filled.min()} of them: the generator learns the empty "
+                          "frame around them as well. Train it on larger cutouts" +
+                          (f", or with size={fitting}" if fitting else ""), HalopyWarning, stacklevel=4)
         inputs = self._inputs(cutouts)
         if not has_signal(inputs).all():
             raise HaloInputError("a generator learns from cutouts that show something",
@@ -169,8 +179,8 @@ class TrainedGenerator(HaloGenerator):
         held_out = self._held_out(groups, np.asarray(seen["class"]), np.random.default_rng(seed))
         self._scale = float(inputs[~held_out].std())
         self._limits = float(inputs.min()) - MARGIN, float(inputs.max()) + MARGIN
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(seen))[:SEEN])
-        self._seen, self._unit = seen[chosen], cutouts.unit
+        order = np.random.default_rng(seed).permutation(len(seen))
+        self._seen, self._unit = seen[_remembered(np.asarray(seen["class"]), order)], cutouts.unit
         for name in NUMBERS:
             # As a file keeps them.
             self._seen[name] = _known(np.nan_to_num(self._seen[name]))
@@ -198,7 +208,11 @@ class TrainedGenerator(HaloGenerator):
                     tensor.copy_(tensor.half())
         self._networks = {name: network.eval() for name, network in run.networks.items()}
         self._rows = np.array(run.rows, dtype=float).reshape(-1, 1 + len(self._columns))
-        self.history = QTable(self._rows, names=("images", *self._columns))
+        self.history = self._table(self._rows)
+
+    def _table(self, rows):
+        """Return the history as a table."""
+        return QTable([rows[:, 0].astype(int), *rows[:, 1:].T], names=("images", *self._columns))
 
     def _train(self, run, images, conditions, held_out, progress, max_seconds, max_images, save):
         from tqdm import tqdm
@@ -327,7 +341,7 @@ class TrainedGenerator(HaloGenerator):
         self._networks = {name: network.eval() for name, network in networks.items()}
         self._seen = Table([np.array(CLASSES)[seen[0]], *map(_known, seen[1:])], names=("class", *NUMBERS))
         self._rows, self._scale, self._limits = history, float(pixels[0]), tuple(pixels[1:].tolist())
-        self.history = QTable(history, names=("images", *self._columns))
+        self.history = self._table(history)
         super()._set_state(state)
 
 
@@ -338,6 +352,15 @@ def _has(device):
     except (RuntimeError, AssertionError, TypeError):
         return False
     return True
+
+
+def _remembered(classes, order):
+    """Return which rows are remembered, in a random order that is given: the first ones, and some of rare classes."""
+    chosen = np.zeros(len(order), dtype=bool)
+    chosen[order[:SEEN]] = True
+    for name in np.unique(classes):
+        chosen[order[classes[order] == name][:RARE]] = True
+    return np.flatnonzero(chosen)
 
 
 def _known(numbers):

@@ -12,7 +12,7 @@ from astropy import units as u
 
 from halopy.errors import HaloInputError
 
-__all__ = ["cutout_grid", "has_signal", "model_input", "noise_level", "pixels_across_beam", "resampled",
+__all__ = ["cutout_grid", "filled_size", "has_signal", "model_input", "noise_level", "pixels_across_beam", "resampled",
            "signal_to_noise", "values_in"]
 
 # Compression sets in here: fainter pixels stay proportional to their S/N.
@@ -93,6 +93,26 @@ def model_input(cutouts, *, size=64, pixels_per_beam=3.0):
 def has_signal(inputs):
     """Return which of the images that `model_input` made show anything, ``(n,)`` bool."""
     return (inputs != 0).any(axis=(1, 2))
+
+
+def filled_size(cutouts, *, pixels_per_beam=3.0):
+    """Return the pixels of the largest square about the centre that `model_input` fills of each cutout, ``(n,)``.
+
+    Parameters
+    ----------
+    cutouts : CutoutSet
+    pixels_per_beam : float or None, optional
+        As given to `model_input`.
+
+    Examples
+    --------
+    >>> from halopy.learning.inputs import filled_size
+    >>> from halopy.testing import simulated_cutouts
+    >>> filled_size(simulated_cutouts(2))  # 64 pixels of 28 arcsec and beams of 127 arcsec
+    array([42, 42])
+    """
+    width = (min(cutouts.shape[1:]) - 1 + 2 * TOUCHED) * _factors(cutouts, 1, pixels_per_beam)
+    return np.floor(width + 1).astype(int)
 
 
 def cutout_grid(maps, cutouts, *, pixels_per_beam=3.0):

@@ -8,7 +8,7 @@ from astropy.table import QTable
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
-from halopy.learning.inputs import has_signal, model_input, signal_to_noise
+from halopy.learning.inputs import filled_size, has_signal, model_input, signal_to_noise
 
 __all__ = ["PIXELS_PER_BEAM", "check_clipped_alike", "check_set", "common_cutouts", "common_images", "common_size"]
 
@@ -75,7 +75,7 @@ def common_size(*sets):
     Raises
     ------
     HaloInputError
-        An image is less than four beams wide.
+        An image is less than four beams wide, or its beam or pixel scale is not known.
 
     Examples
     --------
@@ -84,27 +84,12 @@ def common_size(*sets):
     >>> common_size(simulated_cutouts(3))  # 64 pixels of 28 arcsec and beams of 127 arcsec
     42
     """
-    size = SIZE
-    for cutouts in sets:
-        width = [_arcsec(cutouts.column(name)) for name in ("beam_major", "beam_minor", "pixel_scale")]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            factor = PIXELS_PER_BEAM * width[2] / np.sqrt(width[0] * width[1])
-        # What is not known is refused, with its reasons, where the images are made.
-        factor = factor[np.isfinite(factor) & (factor > 0)]
-        if factor.size:
-            # Images that keep their own pixels lose none to the rounding.
-            factor = np.where(np.abs(factor - 1) <= 0.03, 1, factor)
-            size = min(size, int((min(cutouts.shape[1:]) - 1) * factor.min() + 1 + 1e-3))
+    size = int(min(filled_size(cutouts, pixels_per_beam=PIXELS_PER_BEAM).min(initial=SIZE) for cutouts in sets))
     size -= size % 2
     if size < SMALLEST:
         raise HaloInputError("every image must be at least four beams wide",
                              found=f"{size / PIXELS_PER_BEAM:.1f} beams")
     return size
-
-
-def _arcsec(column):
-    values = column.filled(np.nan) if hasattr(column, "filled") else column
-    return np.asarray(u.Quantity(values).to_value(u.arcsec), dtype=float)
 
 
 def common_images(cutouts, size):
