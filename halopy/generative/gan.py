@@ -279,6 +279,11 @@ class SpectralGAN(_Adversarial):
     HalopyWarning
         A class has collapsed, as of `WassersteinGAN`.
 
+    Notes
+    -----
+    Prone to collapse: of the many labels of simulated sky it comes to make nearly the same image of each, says so and
+    stops. `WassersteinGAN` does not.
+
     References
     ----------
     Miyato et al. 2018, arXiv:1802.05957 (spectral norm); Lim & Ye 2017, arXiv:1705.02894 (hinge loss); Heusel et al.
