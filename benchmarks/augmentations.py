@@ -162,8 +162,7 @@ def main():
     costs = costs_table(scores)
     table.write(arguments.output / "arms.ecsv", overwrite=True)
     costs.write(arguments.output / "costs.ecsv", overwrite=True)
-    shown = cropped(cutouts, (SIZE[arguments.sky],) * 2)
-    write_comparison(arguments.output / "index.html", scores, table, cutouts=shown,
+    write_comparison(arguments.output / "index.html", scores, table, cutouts=cutouts,
                      title=f"Does augmentation help? ({arguments.sky})", overwrite=True)
     if arguments.rst is not None:
         arguments.rst.write_text(rst(table, costs), encoding="utf-8")
@@ -179,7 +178,8 @@ def main():
           f"{0.05 * table.meta['n_differences']:.1f} would by chance\n")
     costs.pprint_all()
     for metric in dict.fromkeys(table["metric"].tolist()):
-        found = np.asarray(table["detectable"])[np.isfinite(table["detectable"]) & (table["metric"] == metric)]
+        found = np.asarray(table["detectable"])[table["metric"] == metric]
+        found = found[np.isfinite(found) & (found > 0)]
         if found.size:
             print(f"{metric}: the smallest true difference that four of five repeats would find: "
                   f"{found.min():.3f} to {found.max():.3f}")

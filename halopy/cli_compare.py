@@ -108,11 +108,12 @@ def _lines(table):
                      + "".join(f"{cell:<18}" for cell in cells).rstrip())
     first, meta = table[0], table.meta
     lines.append(f"\n{first['n_positive']} targets with a halo and {first['n_negative']} without, in "
-                 f"{first['n_groups']} groups")
+                 f"{first['n_groups']} groups; {meta['n_unscored']} could not be scored by all")
     if meta["n_differences"]:
-        power = np.nanmedian(np.asarray(table["detectable"])[table["metric"] == "roc_auc"])
         lines.append(f"the intervals of {meta['n_beyond_zero']} of {meta['n_differences']} differences leave out 0; "
                      f"{(1 - meta['level']) * meta['n_differences']:.1f} do so by chance")
-        if np.isfinite(power):
-            lines.append(f"a difference in ROC area is found in four of five repeats from {power:.3f} on")
+        power = np.asarray(table["detectable"])[table["metric"] == "roc_auc"]
+        power = power[np.isfinite(power) & (power > 0)]
+        if power.size:
+            lines.append(f"a difference in ROC area is found in four of five repeats from {np.median(power):.3f} on")
     return lines

@@ -10,6 +10,7 @@ from halopy.compare.tables import costs_table
 from halopy.cutouts import CutoutSet, write_atomically
 from halopy.errors import HaloInputError
 from halopy.evaluation_tables import interval, metric_name
+from halopy.learning.inputs import noise_level
 from halopy.page import escaped, html_page, picture
 from halopy.plot_comparison import plot_differences
 from halopy.plot_quality import plot_rows
@@ -75,6 +76,8 @@ def _overview(scores, table):
     chance = (1 - meta["level"]) * meta["n_differences"]
     said = (f"<p>{meta['n_differences']} differences from {escaped(meta['baseline'])}: the interval of "
             f"{meta['n_beyond_zero']} leaves out 0. If nothing made any difference, about {chance:.0f} would.</p>")
+    if meta["n_unscored"]:
+        said += f"<p>{meta['n_unscored']} targets could not be scored by all, and count nowhere.</p>"
     lines = []
     for row in table[(table["difference_low"] > 0) | (table["difference_high"] < 0)]:
         better = (row["difference"] > 0) != (row["metric"] in LOWER_IS_BETTER)
@@ -167,7 +170,7 @@ def _images(scores, cutouts):
         for name, one in sets.items():
             here = np.flatnonzero(np.asarray(one.table["label"]).astype(str) == label)[:COLUMNS]
             if here.size:
-                rows[name] = one.data[here] / _noise(one, here)[:, None, None]
+                rows[name] = one.data[here] / noise_level(one[here])[:, None, None]
         if len(rows) > 1:
             alt = f"Images labelled {label}, a row each: {', '.join(rows)}"
             found.append(f"<h3>{escaped(label)}</h3><figure>{picture(plot_rows(rows, columns=COLUMNS), alt)}</figure>")
@@ -176,20 +179,16 @@ def _images(scores, cutouts):
             f"noise.</p>{''.join(found)}</section>")
 
 
-def _noise(cutouts, rows):
-    rms = cutouts.table["rms"][rows]
-    return np.asarray(rms.to_value(cutouts.unit) if hasattr(rms, "to_value") else rms, dtype=float)
-
-
 def _legend(table):
     return f"""<section id="legend"><h2>How to read this page</h2><dl class="facts">
 <dt>arm</dt><dd>What was added to the training part of each fold: nothing, an augmenter's set, or images of a generator,
 “x2” for two an image. Generators that learn were trained on that training part alone. What is scored is never
 augmented.</dd>
-<dt>intervals</dt><dd>{100 * table.meta['level']:g} %, by drawing groups of sky; for a difference, the same groups for
-both. They hold what other sky may do, and not what other seeds may: those are in the column spread of the table.</dd>
-<dt>many differences</dt><dd>One interval of twenty leaves out 0 by chance. A single one that does so, among many, is no
-finding.</dd>
+<dt>intervals</dt><dd>{100 * table.meta['level']:g} %. Of a value by drawing groups of sky: what other sky may do. Of a
+difference by drawing the same groups for both, and wider by what other trainings may do: by how far the folds and seeds
+scatter beyond what their sky explains.</dd>
+<dt>many differences</dt><dd>Of the intervals {100 - 100 * table.meta['level']:g} % leave out 0 by chance. A single one
+that does so, among many, is no finding.</dd>
 </dl></section>"""
 
 

@@ -5,6 +5,8 @@ Like `halopy.plot`, on `matplotlib.figure.Figure` objects and never through pypl
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from halopy.errors import HaloInputError
@@ -61,7 +63,7 @@ def plot_differences(table, *, metrics=None):
     for k, pair in enumerate(pairs):
         y -= 1.0 if k == 0 or pairs[k - 1][0] == pair[0] else 1.8
         place[pair] = y
-    kinds = list(dict.fromkeys(arm.partition(" x")[0] for _, arm in pairs))
+    kinds = list(dict.fromkeys(_kind(arm) for _, arm in pairs))
     colour = {kind: COLOURS[k % len(COLOURS)] for k, kind in enumerate(kinds)}
     figure = new_figure(2.4 + 2.3 * len(metrics), 1.1 + 0.21 * -y)
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -69,7 +71,7 @@ def plot_differences(table, *, metrics=None):
         ax.axvline(0, color="0.4", linewidth=0.8)
         for row in shown[shown["metric"] == metric]:
             at, value = place[row["classifier"], row["arm"]], float(row["difference"])
-            tint = colour[row["arm"].partition(" x")[0]]
+            tint = colour[_kind(row["arm"])]
             if np.isfinite(row["detectable"]):
                 ax.fill_betweenx([at - 0.5, at + 0.5], -row["detectable"], row["detectable"], color="0.93", linewidth=0)
             low, high = float(row["difference_low"]), float(row["difference_high"])
@@ -86,3 +88,8 @@ def plot_differences(table, *, metrics=None):
     axes[0].set_yticks([place[pair] for pair in pairs], [plain_text(name) for name in names], fontsize=7)
     axes[0].set_ylim(y - 0.8, -0.2)
     return figure
+
+
+def _kind(arm):
+    """Return the augmentation of an arm, without its ratio."""
+    return re.sub(r" x[\d.e+-]+$", "", arm)

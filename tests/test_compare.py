@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.utils.masked import Masked
 from evaluation import Mean, Nearest, Share, some
 
 from halopy import Augmenter, classifiers
 from halopy.classify import Classifier
 from halopy.classify.evaluate import compare, cross_validate
+from halopy.classify.sklearn_model import SklearnClassifier
 from halopy.compare import arms_table, compare_augmentations, costs_table
 from halopy.compare.shared import Task, read_result, work
-from halopy.compare.tables import detectable
+from halopy.compare.tables import _of_trainings, detectable
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.generative import HaloGenerator
@@ -67,6 +69,14 @@ class Counts(Classifier):
         return np.full(len(cutouts), 0.5)
 
 
+class Shy(Mean):
+    """Cannot score two of the cutouts."""
+
+    def _predict_proba(self, cutouts):
+        shy = np.isin(np.asarray(cutouts.table["name"]), ["cluster 3", "cluster 4"])
+        return np.where(shy, np.nan, super()._predict_proba(cutouts))
+
+
 @pytest.fixture(autouse=True)
 def _forget():
     Remembers.fits.clear()
@@ -77,6 +87,13 @@ def small(folder, models=None, augmentations=None, cutouts=None, **settings):
     settings = {"folds": 4, "seeds": 1, "rng": 1, "progress": False} | settings
     return compare_augmentations(some(20) if cutouts is None else cutouts, models or {"nearest": Nearest()},
                                  augmentations or {"none": None}, folder=folder, **settings)
+
+
+def masked(cutouts):
+    """The same cutouts; of one, nobody knows the mass."""
+    table = cutouts.table.copy()
+    table["m500"] = Masked(table["m500"], mask=np.arange(len(table)) == 3)
+    return cutouts.replace(table=table)
 
 
 # ------------------------------------------------------------------------------------------------- the arms
@@ -112,6 +129,7 @@ def test_images_of_a_ratio_are_among_those_of_a_larger_one(tmp_path):
     small(tmp_path, {"counts": Counts()}, {"twin": Remembers()}, ratios=(0.5, 1, 2.5))
     half, one, more = (Counts.fits[k]["cutouts"].data for k in (0, 4, 8))
     assert [len(data) for data in (half, one, more)] == [15 + 8, 30, 15 + 38]
+    np.testing.assert_array_equal(half[:15], one[:15])
     np.testing.assert_array_equal(more[:30], one)
     assert set(Counts.fits[8]["cutouts"].table["group"][15:]) == {"generated"}
 
@@ -136,6 +154,14 @@ def test_a_classifier_with_a_generator_gets_that_of_the_fold(tmp_path):
     assert not twin.fitted_
 
 
+def test_a_classifier_gets_a_generator_that_needs_no_training_in_a_fold(tmp_path):
+    elsewhere = some(6)
+    elsewhere.table["group"] = [f"elsewhere {k}" for k in range(6)]
+    trained = Remembers().fit(elsewhere)
+    small(tmp_path, {"by name": Counts(generator="twin"), "own": Counts(generator="nobody")}, {"twin": trained})
+    assert [fit["generator"] for fit in Counts.fits] == [trained] * 4 + ["nobody"] * 4
+
+
 def test_a_generator_that_is_trained_is_used_as_it_is(tmp_path):
     elsewhere = some(6)
     elsewhere.table["group"] = [f"elsewhere {k}" for k in range(6)]
@@ -147,6 +173,10 @@ def test_a_generator_that_is_trained_is_used_as_it_is(tmp_path):
     seen = Remembers().fit(some(20)[:3])
     with pytest.raises(HaloInputError, match="Remembers has been trained on 3 of the groups"):
         small(tmp_path, augmentations={"twin": seen})
+    # Other sky may be scored by it.
+    test = some(20, rng=2)
+    test.table["group"] = [f"test {k}" for k in range(20)]
+    small(tmp_path, augmentations={"twin": seen}, test=test)
 
 
 def test_all_arms_see_the_middle_that_an_augmenter_leaves(tmp_path):
@@ -192,6 +222,13 @@ def test_a_second_run_makes_nothing_and_a_lost_part_comes_back_the_same(tmp_path
         np.testing.assert_array_equal(CutoutSet.read(path).data, data)
 
 
+def test_more_seeds_use_what_is_there(tmp_path):
+    one = small(tmp_path, {"counts": Counts()})
+    many = small(tmp_path, {"counts": Counts()}, seeds=3)["counts", "none"]
+    assert len(Counts.fits) == 12
+    np.testing.assert_array_equal(many["fold"][:, :1], one["counts", "none"]["fold"])
+
+
 def test_a_row_does_not_depend_on_the_grid(tmp_path):
     one = small(tmp_path / "one", augmentations={"twin": Remembers()}, ratios=(2,))
     many = small(tmp_path / "many", {"share": Share(), "nearest": Nearest()},
@@ -201,7 +238,7 @@ def test_a_row_does_not_depend_on_the_grid(tmp_path):
 
 @pytest.mark.parametrize("change", [{"rng": 2}, {"max_images": 50}, {"model_images": 3}, {"folds": 5}, {"size": 2},
                                     {"augmentations": {"twin": Remembers(noise=0.3)}}, {"cutouts": some(20, rng=2)},
-                                    {"models": {"nearest": Nearest(generator=1)}}])
+                                    {"models": {"nearest": Nearest(generator=1)}}, {"cutouts": masked(some(20))}])
 def test_what_was_made_from_something_else_is_not_used(tmp_path, change):
     plain = {"augmentations": {"twin": Remembers()}, "ratios": (1,)}
     small(tmp_path, **plain)
@@ -271,12 +308,17 @@ def test_the_table_is_that_of_the_report(tmp_path):
     table = arms_table(scores, n=100, rng=1)
     assert table["metric"][:4].tolist() == ["accuracy", "roc_auc", "brier", "recall@false_positive_rate=1%"]
     tables = {"none": scores["nearest", "none"], "twin": scores["nearest", "twin x2"]}
-    expected = compare(tables, baseline="none", prevalences=(), n=100, rng=1)
+    seed = int(np.random.default_rng(1).integers(2**31))
+    expected = compare(tables, baseline="none", prevalences=(), n=100, rng=seed)
     rows = {(row["model"], row["metric"]): row for row in expected}
     for row in table[table["classifier"] == "nearest"]:
         other = rows["none" if row["arm"] == "none" else "twin", row["metric"]]
         assert row["value"] == other["value"]
         assert np.isnan(row["difference"]) if row["arm"] == "none" else row["difference"] == other["difference"]
+        if row["arm"] != "none":
+            # Wider by what the trainings scatter, and by nothing where they do not.
+            assert row["difference_low"] <= other["difference_low"] + 1e-12
+            assert (row["difference_low"] == pytest.approx(other["difference_low"])) == (row["training_error"] == 0)
     assert table.meta["n_differences"] == 8 and table.meta["baseline"] == "none"
     beyond = (table["difference_low"] > 0) | (table["difference_high"] < 0)
     assert table.meta["n_beyond_zero"] == beyond.sum()
@@ -288,6 +330,38 @@ def test_classifiers_alone_are_compared_with_the_first(tmp_path):
     assert table["classifier"].tolist() == ["mean", "share"] and set(table["arm"]) == {"none"}
     assert np.isnan(table["difference"][0]) and table["difference"][1] == table["value"][1] - table["value"][0]
     assert table.meta["baseline"] == "mean none"
+
+
+def test_the_luck_of_trainings_is_in_the_interval_of_a_difference():
+    # 400 targets of two arms that are alike, 5 folds dealt twice: a training moves all of a fold by a fifth of what
+    # tells single targets apart, which is four times as much as the mean of all targets is known to.
+    rng, beyond = np.random.default_rng(1), np.zeros((3, 2000), dtype=bool)
+    for k, luck in enumerate((0.0, 0.2, 0.5)):
+        for j in range(2000):
+            targets = rng.normal(size=400)
+            cells = np.array([rng.permutation(targets).reshape(5, 80).mean(axis=1) for _ in range(2)])
+            cells += luck * rng.normal(size=cells.shape)
+            _, wider = _of_trainings(cells, 0.05, 0.95)
+            beyond[k, j] = abs(cells.mean()) > np.hypot(1.96 * 0.05, wider)
+    # Without it, 5, 21 and 55 % would be.
+    np.testing.assert_allclose(beyond.mean(axis=1), 0.05, atol=0.015)
+
+
+def test_targets_that_a_model_cannot_score_count_nowhere(tmp_path):
+    scores = small(tmp_path, {"mean": Mean(), "shy": Shy()})
+    assert np.isnan(scores["shy", "none"]["probability"][:, 0]).sum() == 2
+    table = arms_table(scores, n=20, rng=1)
+    assert table.meta["n_unscored"] == 2
+    assert (table["n_positive"] + table["n_negative"] == 18).all()
+
+
+def test_estimators_of_scikit_learn_are_told_apart_by_their_settings(tmp_path):
+    from sklearn.tree import DecisionTreeClassifier
+
+    models = {f"tree {depth}": SklearnClassifier(DecisionTreeClassifier(max_depth=depth), input="pixels", size=4,
+                                                 pixels_per_beam=None) for depth in (1, 2)}
+    found = small(tmp_path, models)
+    assert len(list((tmp_path / "cells").iterdir())) == 8 and len(found) == 2
 
 
 def test_what_can_be_found_is_what_the_power_of_a_test_says():
@@ -323,7 +397,14 @@ def test_costs_are_in_trainings_without_augmentation():
     ({"augmentations": {"x": len}}, "an augmentation is None, a step such as an Augmenter, or a generator"),
     ({"models": {"x": Remembers()}}, "an evaluation takes a Classifier"),
     ({"augmentations": {"x": Remembers()}, "ratios": (0,)}, "a ratio must be a positive number of images"),
-    ({"cutouts": {"band": some(20)}, "test": some(20)}, "with test, both must be a CutoutSet"),
+    ({"cutouts": {"band": some(20)}, "test": some(20)}, "with test, both must be a CutoutSet with cutouts"),
+    ({"test": some(20)[:0]}, "with test, both must be a CutoutSet with cutouts"),
+    ({"cutouts": some(20)[:2], "test": some(20)}, "every training part needs cutouts with and without a halo"),
+    ({"size": 3}, "size must be less than the cutouts' by an even number of pixels"),
+    ({"size": 6}, "size must be less than the cutouts' by an even number of pixels"),
+    ({"augmentations": {"x": Remembers()}, "ratios": 2}, "ratios must be a sequence of numbers, or a mapping"),
+    ({"augmentations": {"x": Remembers()}, "ratios": {"cnn": [1]}}, "ratios must be a sequence of numbers, or a map"),
+    ({"augmentations": {"x": Remembers(), "x x2": None}}, "two arms have the same name"),
     ({"folder": "file/under"}, "cannot make this folder")])
 def test_what_cannot_be_compared_is_refused(tmp_path, change, message):
     (tmp_path / "file").write_text("")
@@ -337,10 +418,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path, change, message):
 def test_a_part_that_is_no_result_is_named(tmp_path):
     small(tmp_path)
     path = sorted((tmp_path / "cells").iterdir())[0]
-    path.write_text("{")
-    with pytest.raises(HaloInputError, match="not a result of a comparison.*delete it") as info:
-        small(tmp_path)
-    assert info.value.path == path
+    for text in ("{", "[]", '{"probability": [0.5]}'):
+        path.write_text(text)
+        with pytest.raises(HaloInputError, match="not a result of a comparison.*delete it") as info:
+            small(tmp_path)
+        assert info.value.path == path
+
+
+def test_a_folder_where_no_lock_can_be_made_is_named(tmp_path):
+    (tmp_path / "a.lock").mkdir()
+    with pytest.raises(HaloInputError, match="cannot write here"):
+        work([Task(tmp_path / "a.json", dict)], progress=False)
 
 
 def test_tables_of_nothing_are_refused(tmp_path):

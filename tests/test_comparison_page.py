@@ -53,6 +53,21 @@ def test_the_page_has_all_numbers_and_loads_nothing(compared, tmp_path):
         write_comparison(tmp_path / "page.html", scores, table)
 
 
+def test_numbers_stand_where_they_belong(compared, tmp_path):
+    scores, table, cutouts = compared
+    write_comparison(tmp_path / "page.html", scores, table)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    lines = re.findall("<tr.*?</tr>", text[text.index('id="numbers"'):text.index('id="power"')], flags=re.DOTALL)
+    row = next(line for line in lines if ">mean<" in line and "physical x2" in line)
+    cells = re.findall(r"<td class=.n.>(.*?)</td>", row)
+    for cell, one in zip(cells, table[(table["classifier"] == "mean") & (table["arm"] == "physical x2")], strict=True):
+        assert cell.startswith(f"{one['value']:.3f} ")
+        assert f"{one['difference']:+.3f}".replace("-", "−") in cell
+    # Without a column of the noise, it is that of the pixels.
+    bare = cutouts.replace(table=cutouts.table[[n for n in cutouts.table.colnames if n != "rms"]])
+    write_comparison(tmp_path / "bare.html", scores, table, cutouts=bare)
+
+
 def test_a_page_of_classifiers_alone_has_no_images(compared, tmp_path):
     scores = {arm: table for arm, table in compared[0].items() if arm[1] == "none"}
     write_comparison(tmp_path / "page.html", scores, arms_table(scores, n=20, rng=1), overwrite=True)

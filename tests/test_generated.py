@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import QTable
+from astropy.utils.masked import Masked
 from evaluation import Copies, Nearest, some
 
 from halopy import CutoutSet
@@ -94,6 +95,15 @@ def test_pixels_are_kept_where_no_beam_is_known():
     np.testing.assert_allclose(made.data, expected, rtol=1e-5, atol=1e-9)
     # How the images were observed is known of them alone.
     assert (made.table["beam_major"] == 150 * u.arcsec).all()
+
+
+def test_masked_beams_are_no_beams():
+    real = cutouts(size=32)
+    table = real.table.copy()
+    for name in ("beam_major", "beam_minor"):
+        table[name] = Masked(table[name], mask=np.arange(4) == 2)
+    made = images_like(real.replace(table=table), Sources(size=34), 1.0, rng=1)
+    np.testing.assert_allclose(made.data[0], 0.5 * beam(34, WIDTH)[1:-1, 1:-1], rtol=1e-5, atol=1e-9)
 
 
 def test_without_an_rms_the_scatter_is_the_noise():

@@ -374,7 +374,8 @@ def score_table(cutouts, positive, probability, fold, meta):
     table.meta = dict(meta)
     table["positive"], table["probability"], table["fold"] = positive, probability, fold
     if "pixel_scale" in table.colnames:
-        scale = u.Quantity(getattr(table["pixel_scale"], "unmasked", table["pixel_scale"]))
+        scale = table["pixel_scale"]
+        scale = u.Quantity(scale.filled(np.nan) if hasattr(scale, "filled") else scale)
         covered = np.isfinite(cutouts.data).mean(axis=(1, 2))
         table["area"] = (scale**2 * np.prod(cutouts.shape[1:]) * covered).to(u.deg**2)
     return table

@@ -7,12 +7,13 @@ import logging
 import warnings
 
 import numpy as np
+from astropy import units as u
 from astropy.table import QTable
 
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, HalopyWarning
 from halopy.io.clip_level import find_clip
-from halopy.learning.inputs import has_signal, model_input, noise_level, pixels_across_beam, resampled
+from halopy.learning.inputs import has_signal, model_input, noise_level, pixels_across_beam, resampled, values_in
 from halopy.preprocess.clip import clip
 
 __all__ = ["images_like", "trained_copy"]
@@ -31,8 +32,8 @@ def images_like(cutouts, generator, each, *, rng=None):
     """Return generated images with the labels, grades and frequencies of cutouts, observed and clipped as they are.
 
     What a generator makes is taken for S/N on a grid relative to the beam. Each image gets the noise, the beam, the
-    pixels and the shape of one cutout, so that nothing but the sky tells it from a real one; where it does not reach
-    as far as the cutout does, it is NaN.
+    pixels and the shape of one cutout, so that as far as it reaches nothing but the sky tells it from a real one;
+    beyond, it is NaN.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def images_like(cutouts, generator, each, *, rng=None):
     Returns
     -------
     CutoutSet
-        ``round(each * n)`` images in the unit of the cutouts.
+        ``round(each * n)`` images in the unit of the cutouts, where ``n`` counts those that can be made.
 
     Warns
     -----
@@ -81,8 +82,9 @@ def trained_copy(generator, cutouts, **settings):
         Of its ``fit``.
     """
     usable = np.isfinite(cutouts.data).all(axis=(1, 2))
-    grid = {name: getattr(generator, name) for name in ("size", "pixels_per_beam") if hasattr(generator, name)}
-    usable[usable] = has_signal(model_input(cutouts[usable], **grid)) if grid else True
+    if hasattr(generator, "size") and hasattr(generator, "pixels_per_beam"):
+        grid = {"size": generator.size, "pixels_per_beam": generator.pixels_per_beam}
+        usable[usable] = has_signal(model_input(cutouts[usable], **grid))
     if not usable.any():
         raise HaloInputError("the generator learns from cutouts full of data, and there are none",
                              hint="smaller cutouts, or a generator that has been trained")
@@ -96,8 +98,9 @@ def trained_copy(generator, cutouts, **settings):
 def _observed_like(made, cutouts, rows):
     """Return images as they would look in these rows of the cutouts."""
     factors, noise = np.ones(len(rows)), noise_level(cutouts)[rows]
-    if all("beam_major" in one.table.colnames for one in (made, cutouts)):
-        factors = pixels_across_beam(cutouts)[rows] / pixels_across_beam(made)
+    like = cutouts[rows]
+    if all(_has_beams(one) for one in (made, like)):
+        factors = pixels_across_beam(like) / pixels_across_beam(made)
     snr = resampled(made.data / noise_level(made)[:, None, None], factors, cutouts.shape[1:])
     table = QTable({name: made.table[name] for name in SHOWN if name in made.table.colnames})
     for name in OBSERVED:
@@ -107,6 +110,12 @@ def _observed_like(made, cutouts, rows):
     table["rms"] = noise * cutouts.unit
     kept = {name: made.meta[name] for name in ("seen_groups",) if name in made.meta}
     return CutoutSet(snr * noise[:, None, None], table, unit=cutouts.unit, meta=kept)
+
+
+def _has_beams(cutouts):
+    names = ("beam_major", "beam_minor", "pixel_scale")
+    return all(name in cutouts.table.colnames and np.isfinite(values_in(cutouts.table[name], u.arcsec)).all()
+               for name in names)
 
 
 def _can_make(generator, conditions, rng):

@@ -99,7 +99,7 @@ def compare(scores, *, baseline=None, combine="name", threshold=0.5, prevalences
     return _report(*scored(scores, combine), threshold, prevalences, level, n, list(scores).index(baseline), rng)
 
 
-def _metrics_of(probability, positive, fold, threshold, prevalences):
+def metrics_of(probability, positive, fold, threshold, prevalences):
     """Return ``{metric: (value, needs the threshold)}`` of one seed."""
     (tn, fp), (fn, tp) = metrics.confusion(probability, positive, threshold)
     recall, specificity = metrics.ratio(tp, tp + fn), metrics.ratio(tn, tn + fp)
@@ -129,10 +129,10 @@ def _report(tables, unscored, threshold, prevalences, level, n, baseline, rng):
     positive, groups = np.asarray(first["positive"]), np.asarray(first["group"])
     names = list(tables)
     columns = [np.asarray(table[name]) for table in tables.values() for name in ("probability", "fold")]
-    known = list(_metrics_of(columns[0][:, 0], positive, columns[1][:, 0], threshold, prevalences).items())
+    known = list(metrics_of(columns[0][:, 0], positive, columns[1][:, 0], threshold, prevalences).items())
 
     def per_seed(positive, probability, fold):
-        return np.array([[value for value, _ in _metrics_of(p, positive, f, threshold, prevalences).values()]
+        return np.array([[value for value, _ in metrics_of(p, positive, f, threshold, prevalences).values()]
                          for p, f in zip(probability.T, fold.T, strict=True)], dtype=float)
 
     def statistic(positive, *columns):

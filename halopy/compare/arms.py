@@ -19,7 +19,6 @@ from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.io.cache import safe_name
 from halopy.model import Model, Step, encode, load
-from halopy.registry import generators
 
 __all__ = ["compare_augmentations"]
 
@@ -29,8 +28,9 @@ def compare_augmentations(cutouts, models, augmentations, *, folder, test=None, 
     """Cross-validate classifiers with augmentations of their training parts.
 
     All arms are trained and scored on the same folds. A generator that is not trained is trained once in every fold, on
-    the real training part alone, and its images serve all classifiers. A classifier with a setting ``generator`` gets
-    the one that was trained so; where that is a name, the one that ``augmentations`` has under it, if any.
+    the real training part alone, and its images serve all classifiers. So is one that is the setting ``generator`` of a
+    classifier, or that ``augmentations`` has under the name that this setting is; under any other name, the classifier
+    makes and trains its own.
 
     Every part lies in ``folder`` when it is done, under a name that depends on all that it was made from: a run that
     was stopped goes on, a larger grid uses what is there, and several processes that do the same share the work.
@@ -50,12 +50,12 @@ def compare_augmentations(cutouts, models, augmentations, *, folder, test=None, 
         Its groups are dealt together with those of the cutouts.
     ratios : sequence of float, optional
         How many images generators add for each real one, default ``(2,)``; or a mapping of names of ``models`` to such.
-        The images of a ratio are among those of a larger one.
+        The images of a whole ratio are among those of a larger one.
     folds, seeds, by : optional
         As of `halopy.classify.evaluate.cross_validate`; default 5 folds, dealt 2 times.
     size : int, optional
-        Pixels of the middle of the cutouts that all arms see; default: all. An augmenter needs more pixels
-        than it makes, and its set is cut to this size as well.
+        Pixels of the middle of the cutouts that classifiers see in all arms; default: all. An augmenter needs more
+        than it makes, and its set is cut to this size as well; generators see what their own settings say.
     max_images : int, optional
         The budget of every generator: so many images are shown in its training, and its setting ``n_images`` is so
         many; default: its own.
@@ -77,7 +77,8 @@ def compare_augmentations(cutouts, models, augmentations, *, folder, test=None, 
     Raises
     ------
     HaloInputError
-        As of `halopy.classify.evaluate.cross_validate`, or the seed is no whole number.
+        As of `halopy.classify.evaluate.cross_validate`; a setting that cannot be used; a training part without both
+        classes; a folder that cannot be written, or a part in it that cannot be read.
 
     Examples
     --------
@@ -96,6 +97,10 @@ def compare_augmentations(cutouts, models, augmentations, *, folder, test=None, 
                  Path(folder))
     arms = [(name, augmentation, ratio) for name in models for augmentation, step in augmentations.items()
             for ratio in (_ratios(ratios, name) if _generates(step) else (None,))]
+    names = [(name, arm_name(augmentation, ratio)) for name, augmentation, ratio in arms]
+    if len(set(names)) < len(names):
+        raise HaloInputError("two arms have the same name", found=str(max(names, key=names.count)),
+                             hint="other names of augmentations")
     cells = {arm: [grid.cell(*arm, seed, part) for seed, part in grid.parts] for arm in arms}
     work(list(grid.tasks.values()), progress=progress)
     return {(name, arm_name(augmentation, ratio)): grid.scores(name, augmentation, ratio, found)
@@ -108,11 +113,23 @@ def arm_name(augmentation, ratio):
 
 
 def _ratios(ratios, name):
-    ratios = ratios[name] if isinstance(ratios, Mapping) else ratios
+    if isinstance(ratios, Mapping):
+        ratios = ratios.get(name)
+    if not isinstance(ratios, (list, tuple, np.ndarray)):
+        raise HaloInputError("ratios must be a sequence of numbers, or a mapping of the name of each model to one",
+                             keyword=str(name), found=ratios, hint="ratios=(1, 2)")
     for ratio in ratios:
         if not (np.isfinite(ratio) and ratio > 0):
             raise HaloInputError("a ratio must be a positive number of images for each real one", found=ratio)
     return tuple(dict.fromkeys(ratios))
+
+
+def _settings(model):
+    """Return what tells the settings of a model from others."""
+    try:
+        return encode(model)
+    except HaloInputError:  # an estimator of scikit-learn cannot be saved
+        return [type(model).__name__, repr(model.params)]
 
 
 def _generates(step):
@@ -140,15 +157,22 @@ class _Grid:
             check_model(model)
         everything = cutouts if test is None else _joined(cutouts, test)
         self.cutouts, self.positive = prepared(everything, by)
+        free = np.array(self.cutouts.shape[1:]) - (0 if size is None else size)
+        if size is not None and ((free < 0).any() or (free % 2).any()):
+            raise HaloInputError("size must be less than the cutouts' by an even number of pixels, or all of it",
+                                 keyword="size", found=f"{size} of {self.cutouts.shape[1:]}")
         n = len(self.cutouts) if test is None else len(self.cutouts) - len(test)
         self.trains, self.tests = (np.ones(len(self.cutouts), bool) for _ in range(2))
         self.trains[n:], self.tests[:n] = False, test is None
-        refuse_seen([*map(fresh, models.values()), *augmentations.values()], self.cutouts)
+        refuse_seen([*map(fresh, models.values()), *augmentations.values()], self.cutouts[self.tests])
         groups = np.asarray(self.cutouts.table["group"]).astype(str)
         base = np.random.default_rng(rng).integers(2**31, size=seeds).tolist()
         self.deals = [[(train[self.trains[train]], test[self.tests[test]]) for train, test in
                        deal(self.positive, groups, folds, seed)] for seed in base]
         self.parts = [(seed, part) for seed in range(seeds) for part in range(folds)]
+        if any(len(np.unique(self.positive[train])) < 2 for parts in self.deals for train, _ in parts):
+            raise HaloInputError("every training part needs cutouts with and without a halo",
+                                 found=f"{folds} folds", hint="fewer folds, or more groups to train with")
         self.models, self.augmentations = models, augmentations
         self.shape = self.cutouts.shape[1:] if size is None else (size, size)
         self.max_images, self.model_images, self.rng = max_images, model_images, int(rng)
@@ -158,6 +182,8 @@ class _Grid:
             column = self.cutouts.table[name]
             if isinstance(column, np.ndarray):
                 data.update(f"{name} {np.asarray(getattr(column, 'value', column)).astype(str).tolist()}".encode())
+                if np.any(getattr(column, "mask", False)):
+                    data.update(np.asarray(column.mask).tobytes())
         self.base = {"halopy": importlib.metadata.version("halopy-radio"), "cutouts": data.hexdigest(),
                      "trained": int(self.trains.sum()), "rng": self.rng, "folds": folds, "unit": str(self.cutouts.unit)}
 
@@ -195,16 +221,15 @@ class _Grid:
     def cell(self, name, augmentation, ratio, seed, part):
         """Plan the training of a classifier on a training part, and return where its scores will lie."""
         model, step, needs = fresh(self.models[name]), self.augmentations[augmentation], []
-        what = [encode(model), self.model_images, list(map(int, self.shape))]
+        what = [_settings(model), self.model_images, list(map(int, self.shape))]
         aid = None
         inner = model.params.get("generator")
-        if isinstance(inner, str):
-            known = self.augmentations.get(inner)
-            inner = known if _generates(known) else generators.create(inner)
+        inner = self.augmentations.get(inner) if isinstance(inner, str) else inner
         if _generates(inner):
             _, called = getattr(inner, "registry_name_", (None, type(inner).__name__))
             inside, aid = self.generator(called, inner, seed, part)
             what.append(inside)
+            model.generator = inner
             needs += [] if aid is None else [aid]
         batches = []
         if ratio is not None:
@@ -268,12 +293,13 @@ class _Grid:
         seconds, n_train, example = {"generator": [], "images": [], "training": []}, [], None
         for (seed, part), path in zip(self.parts, paths, strict=True):
             rows = place[self.deals[seed][part][1]]
-            cell = read_result(path)
+            cell = read_result(path, ("probability", "images", "aid", "seconds", "n"))
             probability[rows, seed] = [np.nan if p is None else p for p in cell["probability"]]
             fold[rows, seed] = part
-            images = [read_result(self.folder / one) for one in cell["images"]]
+            images = [read_result(self.folder / one, ("seconds", "generator")) for one in cell["images"]]
             made_by = {one["generator"] for one in images} | {cell["aid"]}
-            seconds["generator"].append(sum(read_result(self.folder / one)["seconds"] for one in made_by - {None}))
+            trained = [read_result(self.folder / one, ("seconds",)) for one in made_by - {None}]
+            seconds["generator"].append(sum(one["seconds"] for one in trained))
             seconds["images"].append(sum(one["seconds"] for one in images))
             seconds["training"].append(cell["seconds"])
             if example is None and cell["images"]:
@@ -288,6 +314,6 @@ class _Grid:
 
 def _joined(cutouts, test):
     for one in (cutouts, test):
-        if not isinstance(one, CutoutSet):
-            raise HaloInputError("with test, both must be a CutoutSet", found=type(one).__name__)
+        if not isinstance(one, CutoutSet) or len(one) == 0:
+            raise HaloInputError("with test, both must be a CutoutSet with cutouts", found=type(one).__name__)
     return cutouts.join(test)

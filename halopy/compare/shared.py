@@ -82,8 +82,8 @@ def work(tasks, *, progress=None):
         bar.update(len(tasks) - bar.n)
 
 
-def read_result(path):
-    """Return what a task that was made says.
+def read_result(path, keys=()):
+    """Return what a task that was made says, a dict with these keys.
 
     Raises
     ------
@@ -91,8 +91,9 @@ def read_result(path):
         The file is not one of a task.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return result | {key: result[key] for key in keys}
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise HaloInputError(f"not a result of a comparison: {error}", path=path,
                              hint="delete it: the next run makes it again") from error
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from astropy.table import QTable, vstack
 from scipy.stats import norm
+from scipy.stats import t as student
 
-from halopy.classify.report import compare
+from halopy.classify.report import compare, metrics_of
+from halopy.classify.scores import scored
 from halopy.errors import HaloInputError
 
 __all__ = ["arms_table", "costs_table", "detectable"]
@@ -41,51 +43,114 @@ def arms_table(scores, *, baseline="none", combine="name", metrics=METRICS, thre
     `~astropy.table.QTable`
         A row an arm and metric: ``classifier``, ``arm``, ``metric``, ``value``, ``low``, ``high``, ``spread``
         (standard deviation over the seeds), ``difference``, ``difference_low``, ``difference_high`` (of the arm minus
-        the baseline on the same targets, groups drawn for both at once; NaN for the baseline itself), ``detectable``
-        (see `detectable`), ``n_groups``, ``n_positive``, ``n_negative``. ``meta``: ``baseline``, ``level``,
-        ``n_differences`` and ``n_beyond_zero``: how many differences there are, and how many intervals leave out 0.
-        So many of them do by chance: 5 % at a level of 0.95.
+        the baseline on the same targets; NaN for the baseline itself), ``training_error`` (the standard error of the
+        difference that comes from the trainings), ``detectable`` (see `detectable`), ``n_groups``, ``n_positive``,
+        ``n_negative``. ``meta``: ``baseline``, ``level``, ``n_differences`` and ``n_beyond_zero``: how many differences
+        there are, and how many intervals leave out 0, as 5 % do by chance at a level of 0.95; ``n_unscored``.
 
     Raises
     ------
     HaloInputError
         There are no scores, or a metric is not known.
+
+    Notes
+    -----
+    The interval of a value comes from drawing groups: it holds what other sky may do to these trained models. Two arms
+    differ also by the luck of their trainings, which no amount of sky to score averages out. So the interval of a
+    difference is that from drawing groups (for both arms at once), widened by the scatter of the n = folds × seeds
+    differences of single folds: of their variance s², folds · e² is what the sky explains, where e is the standard
+    error from drawing groups; what is left, (s² − folds · e²) / n where that is positive, is the variance of the
+    difference from trainings. It is known from few of them, and multiplied by the ratio of Student's quantile to
+    Gauss's, squared.
+
+    References
+    ----------
+    Nadeau & Bengio 2003, Machine Learning 52, 239, doi:10.1023/A:1024068626366 (why trainings have to count).
     """
     if not isinstance(scores, Mapping) or not scores:
         raise HaloInputError("arms_table takes the scores of compare_augmentations", found=type(scores).__name__)
-    draws = np.random.default_rng(rng)
-    seed = int(draws.integers(2**31))
+    seed = int(np.random.default_rng(rng).integers(2**31))
     sets = {}
     for (classifier, arm), table in scores.items():
-        sets.setdefault(classifier, {})[arm] = table
-    within = all(baseline in arms and len(arms) > 1 for arms in sets.values())
-    if not within:
-        sets = {"": {f"{classifier}\n{arm}": table for (classifier, arm), table in scores.items()}}
+        sets.setdefault(classifier, {})[classifier, arm] = table
+    within = any(len(arms) > 1 for arms in sets.values()) and all((name, baseline) in arms for name, arms in
+                                                                   sets.items())
+    sets = list(sets.values()) if within else [dict(scores)]
     parts = []
-    for classifier, arms in (progress(list(sets.items())) if progress is not None else sets.items()):
-        found = compare(arms, baseline=baseline if within else None, combine=combine, threshold=threshold, level=level,
-                        prevalences=(), n=n, rng=seed)
-        unknown = set(metrics) - set(found["metric"])
-        if unknown:
-            raise HaloInputError("a metric of halopy.classify.report is needed", found=sorted(unknown)[0],
-                                 hint=", ".join(found["metric"][found["model"] == found["model"][0]]))
-        place = {(model, metric): row for row, (model, metric) in enumerate(found["model", "metric"].iterrows())}
-        found = found[[place[model, metric] for model in arms for metric in metrics]]
-        names = [text.split("\n") if not within else (classifier, text) for text in found["model"]]
-        own = np.asarray(found["model"]) == found.meta["baseline"]
-        for name in ("difference", "difference_low", "difference_high"):
-            found[name][own] = np.nan
-        for k, name in enumerate(("classifier", "arm")):
-            found[name] = [pair[k] for pair in names]
-        parts.append(found)
+    for arms in progress(sets) if progress is not None else sets:
+        first = next(pair for pair in arms if pair[1] == baseline) if within else next(iter(arms))
+        parts.append(_compared(arms, first, metrics, combine, threshold, level, n, seed))
     table = vstack(parts, metadata_conflicts="silent")
-    table["detectable"] = detectable(table["difference_high"] - table["difference_low"], level=level)
-    table["detectable"].info.format = ".3f"
     beyond = (table["difference_low"] > 0) | (table["difference_high"] < 0)
     table.meta = {"baseline": baseline if within else " ".join(next(iter(scores))), "level": level,
-                  "n_differences": int(np.isfinite(table["difference"]).sum()), "n_beyond_zero": int(beyond.sum())}
-    return table["classifier", "arm", "metric", "value", "low", "high", "spread", "difference", "difference_low",
-                 "difference_high", "detectable", "n_groups", "n_positive", "n_negative"]
+                  "n_differences": int(np.isfinite(table["difference"]).sum()), "n_beyond_zero": int(beyond.sum()),
+                  "n_unscored": max(part.meta["n_unscored"] for part in parts)}
+    return table
+
+
+def _compared(arms, first, metrics, combine, threshold, level, n, seed):
+    """Return the rows of arms, each against the first."""
+    numbered = {str(k): table for k, table in enumerate(arms.values())}
+    pairs = list(arms)
+    baseline = str(pairs.index(first))
+    found = compare(numbered, baseline=baseline, combine=combine, threshold=threshold, level=level, prevalences=(),
+                    n=n, rng=seed)
+    place = {(row["model"], row["metric"]): k for k, row in enumerate(found)}
+    unknown = [name for name in metrics if ("0", name) not in place]
+    if unknown:
+        raise HaloInputError("a metric of halopy.classify.report is needed", found=unknown[0],
+                             hint=", ".join(name for model, name in place if model == "0"))
+    meta, found = found.meta, found[[place[model, metric] for model in numbered for metric in metrics]]
+    tables, _ = scored(numbered, combine)
+    cells = {model: _in_folds(table, metrics, threshold) for model, table in tables.items()}
+    error = np.zeros(len(found))
+    for k, row in enumerate(found):
+        if row["model"] == baseline:
+            for name in ("difference", "difference_low", "difference_high"):
+                found[name][k] = np.nan
+            error[k] = np.nan
+            continue
+        column = list(metrics).index(row["metric"])
+        apart = cells[row["model"]][:, :, column] - cells[baseline][:, :, column]
+        low, high = row["difference"] - row["difference_low"], row["difference_high"] - row["difference"]
+        z = norm.ppf((1 + level) / 2)
+        error[k], wider = _of_trainings(apart, (low + high) / (2 * z), level)
+        found["difference_low"][k] = row["difference"] - np.hypot(low, wider)
+        found["difference_high"][k] = row["difference"] + np.hypot(high, wider)
+    width = found["difference_high"] - found["difference_low"]
+    found["training_error"], found["detectable"] = error, detectable(width, level=level)
+    for k, name in enumerate(("classifier", "arm")):
+        found[name] = [pairs[int(model)][k] for model in found["model"]]
+    for name in ("training_error", "detectable"):
+        found[name].info.format = ".3f"
+    found.meta = meta
+    return found["classifier", "arm", "metric", "value", "low", "high", "spread", "difference", "difference_low",
+                 "difference_high", "training_error", "detectable", "n_groups", "n_positive", "n_negative"]
+
+
+def _in_folds(table, metrics, threshold):
+    """Return metrics of single folds, ``(seeds, folds, metrics)``; NaN where a fold has none."""
+    probability, fold, positive = (np.asarray(table[name]) for name in ("probability", "fold", "positive"))
+    result = np.full((probability.shape[1], fold.max() + 1, len(metrics)), np.nan)
+    for seed, part in np.ndindex(result.shape[:2]):
+        rows = fold[:, seed] == part
+        if rows.any():
+            numbers = metrics_of(probability[rows, seed], positive[rows], fold[rows, seed], threshold, ())
+            result[seed, part] = [numbers[name][0] for name in metrics]
+    return result
+
+
+def _of_trainings(differences, sky, level):
+    """Return the standard error of a difference from the trainings, and by how much half an interval is wider.
+
+    ``differences``, ``(seeds, folds)``: of single folds; ``sky``: the standard error from drawing groups.
+    """
+    known = differences[np.isfinite(differences)]
+    if known.size < 2:
+        return 0.0, 0.0
+    folds = differences.shape[1]
+    error = np.sqrt(max(0.0, known.var(ddof=1) - folds * sky**2) / known.size)
+    return error, error * student.ppf((1 + level) / 2, known.size - 1)
 
 
 def detectable(width, *, level=0.95, power=POWER):
@@ -121,6 +186,8 @@ def detectable(width, *, level=0.95, power=POWER):
 
 def costs_table(scores):
     """Return what each arm cost, as times of a plain training of the same classifier.
+
+    What a killed process had done is not counted, nor what a GPU did.
 
     Parameters
     ----------
