@@ -250,6 +250,13 @@ def _bar(what, off):
     return lambda items: tqdm(items, desc=what, leave=False)
 
 
+def _uvdetect(arguments):
+    from halopy.cli_uvdetect import uvdetect
+
+    text, failures, ending = uvdetect(arguments, progress=_bar("targets", arguments.quiet))
+    return _partly(text, failures, ending, arguments)
+
+
 def _inspect(arguments):
     from halopy.io.fits import describe
 
@@ -267,6 +274,10 @@ def _fetch(arguments):
     from halopy.cli_fetch import fetch
 
     text, failures, ending = fetch(arguments, progress=_bar("images", arguments.quiet))
+    return _partly(text, failures, ending, arguments)
+
+
+def _partly(text, failures, ending, arguments):
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if not arguments.quiet:
@@ -340,4 +351,4 @@ def _demo(arguments):
 
 _COMMANDS = {"detect": _detect, "fetch": _fetch, "inspect": _inspect, "simulate": _simulate, "train": _train,
              "evaluate": _evaluate, "audit": _audit, "finetune": _finetune, "generate": _generate, "quality": _quality,
-             "compare": _compare, "demo": _demo}
+             "compare": _compare, "uvdetect": _uvdetect, "demo": _demo}

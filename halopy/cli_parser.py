@@ -102,6 +102,7 @@ def make_parser(run):
     demo.add_argument("-o", "--output", default="halopy-demo", metavar="DIR", help="default ./halopy-demo")
     demo.set_defaults(command=run["demo"])
     _models(commands, common, run)
+    _visibilities(commands, common, run)
     return parser
 
 
@@ -242,3 +243,35 @@ def _images(commands, common, run):
     quality.add_argument("--overwrite", action="store_true", help="replace results in DIR")
     quality.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
     quality.set_defaults(command=run["quality"])
+
+
+def _visibilities(commands, common, run):
+    """Add the command that works without images."""
+    uvdetect = commands.add_parser(
+        "uvdetect", parents=[common], epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="search visibilities for radio halos (experimental)",
+        description="Test positions (--targets), or search the field, for exponential halos in calibrated\n"
+                    "visibilities. All files are one set of data: several nights or bands of a field are added.")
+    uvdetect.add_argument("files", nargs="+", metavar="FILE", help="UVFITS, UVH5 or Measurement Set")
+    uvdetect.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
+    uvdetect.add_argument("--targets", metavar="FILE", help="table of positions; without it the search is blind")
+    uvdetect.add_argument("--sources", metavar="FILE", help="table of point sources: position, flux, flux_err")
+    uvdetect.add_argument("--confusion", metavar="FLUX", help="fainter sources are not in it, e.g. 20mJy: their noise")
+    uvdetect.add_argument("--radii", nargs="+", metavar="ANGLE",
+                          help="e-folding radii of halos, e.g. 2arcmin 3arcmin (default 30 arcsec to 16 arcmin; "
+                               "blind: 1 to 8 arcmin)")
+    uvdetect.add_argument("--search-radius", default="1deg", metavar="ANGLE",
+                          help="half the side of the field that is searched (default 1deg)")
+    uvdetect.add_argument("--weights", default="scatter", metavar="NAME|NOISE",
+                          help="scatter (default), file, or the noise of a visibility, e.g. 2Jy")
+    uvdetect.add_argument("--max-distance", type=float, metavar="N", help="leave out longer baselines, in wavelengths")
+    uvdetect.add_argument("--ignore-flags", action="store_true", help="take flagged visibilities too")
+    uvdetect.add_argument("--field", metavar="NAME", help="of a file with several phase centres")
+    uvdetect.add_argument("--column", default="DATA", metavar="NAME", help="of a Measurement Set (default DATA)")
+    uvdetect.add_argument("--stokes-v", action="store_true", help="test Stokes V as well, where there is no halo")
+    uvdetect.add_argument("--bin", type=float, metavar="N", help="average over cells of the u-v plane, in wavelengths")
+    uvdetect.add_argument("--offsets", type=int, default=0, metavar="N", help="test so many off-positions (default 0)")
+    uvdetect.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default 0)")
+    uvdetect.add_argument("--overwrite", action="store_true", help="replace results in DIR")
+    uvdetect.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    uvdetect.set_defaults(command=run["uvdetect"])

@@ -20,7 +20,8 @@ FLOORS = [
     ["detect", "compare"],
     ["report", "evaluation_page", "evaluation_tables", "page", "plot", "plot_axes", "plot_evaluation", "scan",
      "cli_fetch", "cli_simulate", "cli_models", "cli_evaluate", "cli_generate", "cli_parser", "plot_gallery",
-     "plot_quality", "quality_page", "plot_comparison", "comparison_page", "cli_compare"],
+     "plot_quality", "quality_page", "plot_comparison", "comparison_page", "cli_compare", "cli_uvdetect", "plot_uv",
+     "uv_page"],
     ["", "cli", "__main__", "testing"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -37,7 +38,8 @@ SIDEWAYS = {("report", "plot"), ("report", "page"), ("evaluation_page", "page"),
             ("comparison_page", "page"), ("comparison_page", "plot_comparison"), ("comparison_page", "plot_quality"),
             ("comparison_page", "evaluation_tables"), ("plot_comparison", "plot_axes"),
             ("cli_compare", "comparison_page"), ("cli_compare", "cli_models"),
-            ("__main__", "cli")}
+            ("cli_uvdetect", "cli_models"), ("cli_uvdetect", "uv_page"), ("uv_page", "page"), ("uv_page", "plot_uv"),
+            ("plot_uv", "plot_axes"), ("__main__", "cli")}
 
 GROUND_THIRD_PARTY = {"numpy", "astropy", "safetensors"}
 

@@ -162,6 +162,7 @@ def test_p_value_text():
     assert p_value_text(0.5, np.nan) == "0.50"
     assert p_value_text(np.nan, 249) == "\u2013"
     assert p_value_text(0.123456, 10) == "0.12"
+    assert p_value_text(3.2e-7, np.nan) == "3.2e-07"
 
 
 @pytest.mark.parametrize(("value", "error", "text"), [

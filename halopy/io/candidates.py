@@ -177,7 +177,7 @@ def p_value_text(p_value, n_controls):
     """
     if not np.isfinite(p_value):
         return "–"
-    text = f"{p_value:.4f}" if p_value < 0.1 else f"{p_value:.2f}"
+    text = f"{p_value:.2f}" if p_value >= 0.1 else f"{p_value:.4f}" if p_value >= 1e-4 else f"{p_value:.1e}"
     if np.isfinite(n_controls) and n_controls > 0:
         for total in (n_controls + 1, n_controls):
             if abs(p_value * total - round(p_value * total)) < 1e-6 * total:
