@@ -2,6 +2,7 @@
 
 Usage: python benchmarks/augmentations.py {gleam,injected} -o FOLDER [--data FOLDER] [--folds 5] [--seeds 2]
        [--budget 30000] [--seed 20261128] [--classifiers NAME ...] [--only none] [--parts] [--rst FILE]
+       [--figure FILE]
 
 - ``gleam``: the labelled GLEAM targets in four bands (``--data``: a folder with ``index.csv`` and ``mwa-gleam/``;
   default: HALOPY_TEST_DATA), in groups of sky; bands of a target are combined.
@@ -34,6 +35,7 @@ from halopy.classify.evaluate import cropped
 from halopy.compare import arms_table, compare_augmentations, costs_table
 from halopy.comparison_page import write_comparison
 from halopy.errors import HalopyWarning
+from halopy.plot_comparison import plot_differences
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
@@ -141,6 +143,7 @@ def main():
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--parts", action="store_true", help="make the parts and stop: for further processes")
     parser.add_argument("--rst", type=Path, help="write the table for the documentation")
+    parser.add_argument("--figure", type=Path, help="draw the differences")
     arguments = parser.parse_args()
     if arguments.sky == "gleam" and arguments.data is None:
         parser.error("gleam needs --data FOLDER or HALOPY_TEST_DATA")
@@ -166,6 +169,8 @@ def main():
                      title=f"Does augmentation help? ({arguments.sky})", overwrite=True)
     if arguments.rst is not None:
         arguments.rst.write_text(rst(table, costs), encoding="utf-8")
+    if arguments.figure is not None:
+        plot_differences(table).savefig(arguments.figure, dpi=80)
     first = table[0]
     print(f"{arguments.sky}: {len(cutouts)} cutouts to train with, {first['n_positive']} targets with a halo and "
           f"{first['n_negative']} without to score, in {first['n_groups']} groups; {arguments.folds} folds, "

@@ -80,6 +80,7 @@ def plot_differences(table, *, metrics=None):
             ax.plot(value, at, "o", color=tint, markersize=4.5, markerfacecolor=tint if beyond else "white")
         ax.set_title(TITLES.get(metric, metric.replace("_", " ")), fontsize=8.5)
         ax.tick_params(axis="x", labelsize=7)
+        ax.locator_params(axis="x", nbins=5)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel("difference", fontsize=7.5)
         for side in ("top", "right", "left"):
