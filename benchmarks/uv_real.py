@@ -296,8 +296,8 @@ def main():
         imager = Imager(vis, robust)
         made = time.process_time() - start
         start = time.process_time()
-        image = imager(residual.vis)
-        spent = time.process_time() - start
+        image, noise = imager(residual.vis), imager(stokes_v.vis)
+        spent = (time.process_time() - start) / 2
         print(f" {name}: beam {np.degrees(imager.sigma) * 60 * 2.355:.1f} arcmin (curvature), departure from flat "
               f"{imager.flatness:.2f} wavelengths; weights {made:.2f}, an image {spent:.2f} CPU-s")
         x, y = (np.rint(axis).astype(int) for axis in imager.pixel(*off.T))
@@ -306,7 +306,7 @@ def main():
             r_e = size.to_value(u.rad)
             halos = [imager(ExponentialHalo(size, centre=tuple(place)).visibility(vis.u, vis.v, vis.w))
                      for place in targets]
-            best = None
+            best, quiet = None, 0.0
             for scale in APERTURES:
                 radius = scale * np.hypot(r_e, imager.sigma * 2.355) / PIXEL
                 start = time.process_time()
@@ -315,12 +315,15 @@ def main():
                 spread = robust_scatter(sums[y, x])
                 each = np.array([aperture_sum(halo, radius, a, b) for halo, a, b in zip(halos, tx, ty, strict=True)])
                 inside = 1 - (1 + radius * PIXEL / r_e) * np.exp(-radius * PIXEL / r_e)
+                quiet = max(quiet, np.median(each) / robust_scatter(aperture_sums(noise, radius)[y, x]))
                 row = (np.median(each) / spread, scale, np.median(each) / imager.beam_pixels, inside,
                        sums[ty, tx] / np.median(each), cost)
                 best = row if best is None or row[0] > best[0] else best
             unit, scale, gain, inside, offset, cost = best
             print(f"  {size:.0f}: best aperture {scale} ({cost:.2f} CPU-s), holds {inside:.2f} of the halo and shows "
                   f"{gain:.2f} of its flux (bias {100 * (gain / inside - 1):+.0f} %)")
+            print(f"    over the scatter of Stokes V (thermal; the best aperture for that): S/N a Jy {quiet:.2f}, u-v "
+                  f"{uv_snr[size, FLUXES[0]][0] / FLUXES[0]:.2f}")
             for amount in FLUXES:
                 thermal, empirical = uv_snr[size, amount]
                 print(f"    {amount:4.0f} Jy: S/N {unit * amount:5.1f}; u-v {empirical:5.1f} over its own scatter "
