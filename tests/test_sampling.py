@@ -245,7 +245,7 @@ def test_ancestral_sampling_has_a_thousand_steps(tiny, monkeypatch):
 
 @pytest.mark.slow
 def test_it_beats_a_gaussian_random_field():
-    """Trained for half a minute, its kernel distance is less than half of that of fields with the same power."""
+    """Trained for two minutes, its kernel distance is less than half of that of fields with the same power."""
     def sky(n, rng):
         return simulate.cutouts(n, mix={"halo": 1, "none": 1}, artefacts=None, rng=rng)
 
@@ -254,7 +254,7 @@ def test_it_beats_a_gaussian_random_field():
         return table[table["metric"] == "kid"][0]
 
     train, fresh = sky(600, 1), sky(400, 2)
-    model = Diffusion(size=32, width=16, n_images=16_000, learning_rate=2e-3, average=0.99, patience=40)
+    model = Diffusion(size=32, width=16, n_images=48_000, learning_rate=2e-3, average=0.99, patience=40)
     made = model.fit(train, rng=1, progress=False).sample(400, conditions=fresh.table["label", "frequency"], rng=1)
     own, field = distance(made), distance(gaussian_field(train, 400, rng=1))
     assert own["high"] < 0.5 * field["low"]
