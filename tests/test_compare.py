@@ -11,89 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.utils.masked import Masked
-from evaluation import Mean, Nearest, Share, some
+from comparison import Counts, Remembers, masked, small
+from evaluation import Nearest, Share, some
 
 from halopy import Augmenter, classifiers
-from halopy.classify import Classifier
-from halopy.classify.evaluate import compare, cross_validate
-from halopy.classify.sklearn_model import SklearnClassifier
-from halopy.compare import arms_table, compare_augmentations, costs_table
+from halopy.classify.evaluate import cross_validate
+from halopy.compare import arms_table, compare_augmentations
 from halopy.compare.shared import Task, read_result, work
-from halopy.compare.tables import _of_trainings, detectable
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
-from halopy.generative import HaloGenerator
 from halopy.model import group_hashes
-
-
-class Remembers(HaloGenerator):
-    """Gives training images back, with a little noise; it can be saved."""
-
-    fits = []
-
-    def __init__(self, *, n_images=100, noise=0.1):
-        self.n_images = n_images
-        self.noise = noise
-
-    def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
-        self.data = cutouts.data.copy()
-        self.fits.append({"groups": set(cutouts.table["group"].tolist()), "n_images": self.n_images,
-                          "max_images": max_images, "checkpoint": checkpoint})
-
-    def _sample(self, conditions, rng):
-        rows = rng.integers(len(self.data), size=len(conditions))
-        return self.data[rows] + rng.normal(0, self.noise, (len(rows), *self.data.shape[1:]))
-
-    def _state(self):
-        return {"data": self.data} if self.fitted_ else {}
-
-    def _set_state(self, state):
-        super()._set_state(state)
-        self.data = state["data"]
-
-
-class Counts(Classifier):
-    """Remembers what it was trained with; its probability depends on nothing else."""
-
-    fits = []
-
-    def __init__(self, *, generator=None):
-        self.generator = generator
-
-    def _fit(self, cutouts, *, rng, progress, max_seconds, max_images, checkpoint):
-        self.fits.append({"cutouts": cutouts, "max_images": max_images, "draw": int(rng.integers(2**31)),
-                          "generator": self.generator})
-
-    def _predict_proba(self, cutouts):
-        return np.full(len(cutouts), 0.5)
-
-
-class Shy(Mean):
-    """Cannot score two of the cutouts."""
-
-    def _predict_proba(self, cutouts):
-        shy = np.isin(np.asarray(cutouts.table["name"]), ["cluster 3", "cluster 4"])
-        return np.where(shy, np.nan, super()._predict_proba(cutouts))
 
 
 @pytest.fixture(autouse=True)
 def _forget():
     Remembers.fits.clear()
     Counts.fits.clear()
-
-
-def small(folder, models=None, augmentations=None, cutouts=None, **settings):
-    settings = {"folds": 4, "seeds": 1, "rng": 1, "progress": False} | settings
-    return compare_augmentations(some(20) if cutouts is None else cutouts, models or {"nearest": Nearest()},
-                                 augmentations or {"none": None}, folder=folder, **settings)
-
-
-def masked(cutouts):
-    """The same cutouts; of one, nobody knows the mass."""
-    table = cutouts.table.copy()
-    table["m500"] = Masked(table["m500"], mask=np.arange(len(table)) == 3)
-    return cutouts.replace(table=table)
 
 
 # ------------------------------------------------------------------------------------------------- the arms
@@ -299,89 +232,6 @@ def test_a_part_that_fails_leaves_the_others(tmp_path):
         work(tasks, progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json"]
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
-
-
-# ------------------------------------------------------------------------------------------------- tables
-
-def test_the_table_is_that_of_the_report(tmp_path):
-    scores = small(tmp_path, {"nearest": Nearest(), "share": Share()}, {"none": None, "twin": Remembers()}, seeds=2)
-    table = arms_table(scores, n=100, rng=1)
-    assert table["metric"][:4].tolist() == ["accuracy", "roc_auc", "brier", "recall@false_positive_rate=1%"]
-    tables = {"none": scores["nearest", "none"], "twin": scores["nearest", "twin x2"]}
-    seed = int(np.random.default_rng(1).integers(2**31))
-    expected = compare(tables, baseline="none", prevalences=(), n=100, rng=seed)
-    rows = {(row["model"], row["metric"]): row for row in expected}
-    for row in table[table["classifier"] == "nearest"]:
-        other = rows["none" if row["arm"] == "none" else "twin", row["metric"]]
-        assert row["value"] == other["value"]
-        assert np.isnan(row["difference"]) if row["arm"] == "none" else row["difference"] == other["difference"]
-        if row["arm"] != "none":
-            # Wider by what the trainings scatter, and by nothing where they do not.
-            assert row["difference_low"] <= other["difference_low"] + 1e-12
-            assert (row["difference_low"] == pytest.approx(other["difference_low"])) == (row["training_error"] == 0)
-    assert table.meta["n_differences"] == 8 and table.meta["baseline"] == "none"
-    beyond = (table["difference_low"] > 0) | (table["difference_high"] < 0)
-    assert table.meta["n_beyond_zero"] == beyond.sum()
-
-
-def test_classifiers_alone_are_compared_with_the_first(tmp_path):
-    scores = small(tmp_path, {"mean": Mean(), "share": Share()})
-    table = arms_table(scores, metrics=["roc_auc"], n=50, rng=1)
-    assert table["classifier"].tolist() == ["mean", "share"] and set(table["arm"]) == {"none"}
-    assert np.isnan(table["difference"][0]) and table["difference"][1] == table["value"][1] - table["value"][0]
-    assert table.meta["baseline"] == "mean none"
-
-
-def test_the_luck_of_trainings_is_in_the_interval_of_a_difference():
-    # 400 targets of two arms that are alike, 5 folds dealt twice: a training moves all of a fold by a fifth of what
-    # tells single targets apart, which is four times as much as the mean of all targets is known to.
-    rng, beyond = np.random.default_rng(1), np.zeros((3, 2000), dtype=bool)
-    for k, luck in enumerate((0.0, 0.2, 0.5)):
-        for j in range(2000):
-            targets = rng.normal(size=400)
-            cells = np.array([rng.permutation(targets).reshape(5, 80).mean(axis=1) for _ in range(2)])
-            cells += luck * rng.normal(size=cells.shape)
-            _, wider = _of_trainings(cells, 0.05, 0.95)
-            beyond[k, j] = abs(cells.mean()) > np.hypot(1.96 * 0.05, wider)
-    # Without it, 5, 21 and 55 % would be.
-    np.testing.assert_allclose(beyond.mean(axis=1), 0.05, atol=0.015)
-
-
-def test_targets_that_a_model_cannot_score_count_nowhere(tmp_path):
-    scores = small(tmp_path, {"mean": Mean(), "shy": Shy()})
-    assert np.isnan(scores["shy", "none"]["probability"][:, 0]).sum() == 2
-    table = arms_table(scores, n=20, rng=1)
-    assert table.meta["n_unscored"] == 2
-    assert (table["n_positive"] + table["n_negative"] == 18).all()
-
-
-def test_estimators_of_scikit_learn_are_told_apart_by_their_settings(tmp_path):
-    from sklearn.tree import DecisionTreeClassifier
-
-    models = {f"tree {depth}": SklearnClassifier(DecisionTreeClassifier(max_depth=depth), input="pixels", size=4,
-                                                 pixels_per_beam=None) for depth in (1, 2)}
-    found = small(tmp_path, models)
-    assert len(list((tmp_path / "cells").iterdir())) == 8 and len(found) == 2
-
-
-def test_what_can_be_found_is_what_the_power_of_a_test_says():
-    # McNemar: with a tenth of the targets discordant, 2.4 points of accuracy need about 1,400 of them (Connor 1987).
-    n, discordant, difference = 1400, 0.1, 0.024
-    error = np.sqrt((discordant - difference**2) / n)
-    assert detectable(2 * 1.959964 * error) == pytest.approx(difference, rel=0.02)
-    # Four of five repeats: a normal of that mean is beyond 1.96 errors in 80 %.
-    found = np.random.default_rng(1).normal(float(detectable(2 * 1.959964)), 1, 40000)
-    assert (found > 1.959964).mean() == pytest.approx(0.8, abs=0.01)
-
-
-def test_costs_are_in_trainings_without_augmentation():
-    def table(generator, images, training):
-        from astropy.table import QTable
-
-        return QTable(meta={"n_train": 10, "seconds": {"generator": generator, "images": images, "training": training}})
-
-    costs = costs_table({("a", "none"): table([0, 0], [0, 0], [1, 3]), ("a", "x"): table([8, 8], [1, 1], [4, 4])})
-    assert [costs[name].tolist() for name in ("generator", "images", "training")] == [[0, 4], [0, 0.5], [1, 2]]
 
 
 # ------------------------------------------------------------------------------------------------- refusals
