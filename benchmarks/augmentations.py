@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/augmentations.py {gleam,injected} -o FOLDER [--data FOLDER] [--folds 5] [--seeds 2]
        [--budget 30000] [--seed 20261128] [--classifiers NAME ...] [--only none] [--parts] [--rst FILE]
-       [--figure FILE]
+       [--figure FILE] [--gallery FILE]
 
 - ``gleam``: the labelled GLEAM targets in four bands (``--data``: a folder with ``index.csv`` and ``mwa-gleam/``;
   default: HALOPY_TEST_DATA), in groups of sky; bands of a target are combined.
@@ -30,12 +30,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from halopy import Augmenter, classifiers, generators
+from halopy import Augmenter, CutoutSet, classifiers, generators
 from halopy.classify.evaluate import cropped
 from halopy.compare import arms_table, compare_augmentations, costs_table
 from halopy.comparison_page import write_comparison
 from halopy.errors import HalopyWarning
+from halopy.learning.inputs import noise_level
 from halopy.plot_comparison import plot_differences
+from halopy.plot_quality import plot_rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
@@ -130,6 +132,19 @@ def cell(row):
     return f"{text}; **{difference}**" if low > 0 or high < 0 else f"{text}; {difference}"
 
 
+def gallery(cutouts, scores, size):
+    """Draw halos of the training set, and of each generator in the first fold."""
+    sets = {"trained on": cutouts}
+    for table in scores.values():
+        if table.meta["example"] is not None:
+            sets.setdefault(table.meta["augmentation"], CutoutSet.read(table.meta["example"]))
+    rows = {}
+    for name, one in sets.items():
+        halos = cropped(one[np.flatnonzero(one.table["label"] == "halo")[:8]], (size, size))
+        rows[name] = halos.data / noise_level(halos)[:, None, None]
+    return plot_rows(rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sky", choices=["gleam", "injected"])
@@ -144,6 +159,7 @@ def main():
     parser.add_argument("--parts", action="store_true", help="make the parts and stop: for further processes")
     parser.add_argument("--rst", type=Path, help="write the table for the documentation")
     parser.add_argument("--figure", type=Path, help="draw the differences")
+    parser.add_argument("--gallery", type=Path, help="draw halos of the first fold, a row for each generator")
     arguments = parser.parse_args()
     if arguments.sky == "gleam" and arguments.data is None:
         parser.error("gleam needs --data FOLDER or HALOPY_TEST_DATA")
@@ -171,6 +187,8 @@ def main():
         arguments.rst.write_text(rst(table, costs), encoding="utf-8")
     if arguments.figure is not None:
         plot_differences(table).savefig(arguments.figure, dpi=80)
+    if arguments.gallery is not None:
+        gallery(cutouts, scores, SIZE[arguments.sky]).savefig(arguments.gallery, dpi=70)
     first = table[0]
     print(f"{arguments.sky}: {len(cutouts)} cutouts to train with, {first['n_positive']} targets with a halo and "
           f"{first['n_negative']} without to score, in {first['n_groups']} groups; {arguments.folds} folds, "
