@@ -7,11 +7,14 @@ import hashlib
 import html
 import importlib.metadata
 import io
+import math
 from importlib.resources import files
 
 from halopy.io.candidates import printable
 
-__all__ = ["escaped", "html_page", "picture"]
+__all__ = ["escaped", "flag_legend", "flag_list", "html_page", "picture", "sortable_table", "verdict"]
+
+WORDS = {"strong": "strong", "possible": "possible", "weak": "no detection", "unscored": "not scored"}
 
 
 def escaped(text):
@@ -31,6 +34,50 @@ def picture(figure, alt, *, dpi=96):
     image.save(small, format="png", optimize=True)
     data = base64.b64encode(small.getvalue()).decode("ascii")
     return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escaped(alt)}">'
+
+
+def verdict(strength):
+    """Return a strength of `halopy.io.candidates.strength` as a coloured word."""
+    return f'<span class="tag {strength}">{WORDS[strength]}</span>'
+
+
+def sortable_table(heads, rows):
+    """Return a table that its headings sort, and that is sorted by ``rank`` at first.
+
+    Parameters
+    ----------
+    heads : sequence of str
+        Plain text.
+    rows : sequence
+        Of cells, pairs of what they are sorted by (text or a number) and their HTML.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for row in rows:
+        cells = ((escaped(key if isinstance(key, str) else repr(float(key)) if math.isfinite(key) else ""),
+                  "" if isinstance(key, str) else " class=n", text) for key, text in row)
+        lines.append("<tr>" + "".join(f'<td data-v="{key}"{kind}>{text}</td>' for key, kind, text in cells) + "</tr>")
+    head = "".join(f'<th scope="col"{" aria-sort=ascending" if h == "rank" else ""}>'
+                   f'<button type="button">{escaped(h)}</button></th>' for h in heads)
+    return (f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
+            "</table></div>")
+
+
+def flag_list(flags, meanings):
+    """Return flags, separated by spaces, as a list with what each means; nothing where there are none."""
+    items = "".join(f"<li><code>{escaped(flag)}</code>{escaped(': ' + meanings[flag]) if flag in meanings else ''}</li>"
+                    for flag in flags.split())
+    return f'<ul class="flags">{items}</ul>' if items else ""
+
+
+def flag_legend(flags, meanings):
+    """Return what each of a set of flags means, with a heading; nothing where there are none."""
+    items = "".join(f"<dt><code>{escaped(flag)}</code></dt><dd>{escaped(meanings.get(flag, 'see the documentation'))}"
+                    "</dd>" for flag in sorted(flags))
+    return f'<h3>Flags on this page</h3><dl class="facts">{items}</dl>' if items else ""
 
 
 def html_page(title, body, *, places, footer):

@@ -13,7 +13,7 @@ from astropy import units as u
 from halopy.cutouts import write_atomically
 from halopy.io.candidates import fixed_text, p_value_text, ranking, rows_of, texts, value_text
 from halopy.page import escaped as _e
-from halopy.page import html_page
+from halopy.page import flag_legend, flag_list, html_page, sortable_table, verdict
 from halopy.page import picture as _picture
 
 __all__ = ["FLAGS", "write_page"]
@@ -53,8 +53,6 @@ STATUS = {
 
 PLACES = {"overview": "Overview", "candidates": "Candidates", "targets": "Targets", "unscored": "Without a result",
           "legend": "How to read this page"}
-
-WORDS = {"strong": "strong", "possible": "possible", "weak": "no detection", "unscored": "not scored"}
 
 
 def write_page(path, detections, *, images, cutouts, residuals=None, explanations=None, title="Radio halo candidates",
@@ -183,27 +181,18 @@ def _table(rows, scored, rank, drawn):
     if not scored:
         return '<section id="candidates"><h2>Candidates</h2><p class="note">No target could be scored.</p></section>'
     heads = ("rank", "name", "verdict", "p-value", "probability", "S/N", "flux density", "rₑ", "image", "flags")
-    lines, linked = [], set(drawn)
+    table, linked = [], set(drawn)
     for row in scored:
         r = rows[row]
         name = f'<a href="#t{rank[row]}">{_e(r["name"])}</a>' if row in linked else _e(r["name"])
-        cells = [(rank[row], str(rank[row])), (r["name"], name), (rank[row], _verdict(r)),
-                 (r["p_value"], p_value_text(r["p_value"], r["n_controls"])),
-                 (r["probability"], fixed_text(r["probability"], 3)), (r["snr"], fixed_text(r["snr"], 1)),
-                 (r["flux"], value_text(r["flux"], r["flux_err"], "mJy")), (r["r_e"], fixed_text(r["r_e"], 0, "″")),
-                 (r["image"], _e(r["image"])), (r["flags"], _e(r["flags"]) or "–")]
-        lines.append("<tr>" + "".join(
-            f'<td data-v="{_e(key if isinstance(key, str) else "" if not np.isfinite(key) else repr(float(key)))}"'
-            f'{"" if isinstance(key, str) else " class=n"}>{text}</td>' for key, text in cells) + "</tr>")
-    head = "".join(f'<th scope="col"{" aria-sort=ascending" if h == "rank" else ""}>'
-                   f'<button type="button">{h}</button></th>' for h in heads)
+        table.append([
+            (rank[row], str(rank[row])), (r["name"], name), (rank[row], verdict(r["strength"])),
+            (r["p_value"], p_value_text(r["p_value"], r["n_controls"])),
+            (r["probability"], fixed_text(r["probability"], 3)), (r["snr"], fixed_text(r["snr"], 1)),
+            (r["flux"], value_text(r["flux"], r["flux_err"], "mJy")), (r["r_e"], fixed_text(r["r_e"], 0, "″")),
+            (r["image"], _e(r["image"])), (r["flags"], _e(r["flags"]) or "–")])
     return (f'<section id="candidates"><h2>Candidates</h2><p>Ordered by p-value, then probability. A heading sorts the '
-            f'table.</p><div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
-            f'<tbody>{"".join(lines)}</tbody></table></div></section>')
-
-
-def _verdict(r):
-    return f'<span class="tag {r["strength"]}">{WORDS[r["strength"]]}</span>'
+            f'table.</p>{sortable_table(heads, table)}</section>')
 
 
 def _links(r):
@@ -267,11 +256,9 @@ def _article(r, rank, cutout, residual, explanation):
     if r["label"]:
         facts.append(("known as", r["label"]))
     listed = "".join(f"<div><dt>{_e(key)}</dt><dd>{_e(value)}</dd></div>" for key, value in facts)
-    flags = "".join(f"<li><code>{_e(flag)}</code>{_e(': ' + FLAGS[flag]) if flag in FLAGS else ''}</li>"
-                    for flag in r["flags"].split())
-    flags = f'<ul class="flags">{flags}</ul>' if flags else ""
-    return (f'<article id="t{rank}"><h3><span class="rank">{rank}</span> {_e(r["name"])} {_verdict(r)}</h3>{picture}'
-            f'<dl class="numbers">{listed}</dl>{flags}<p class="links">At this position: {_links(r)}</p></article>')
+    return (f'<article id="t{rank}"><h3><span class="rank">{rank}</span> {_e(r["name"])} {verdict(r["strength"])}</h3>'
+            f'{picture}<dl class="numbers">{listed}</dl>{flag_list(r["flags"], FLAGS)}'
+            f'<p class="links">At this position: {_links(r)}</p></article>')
 
 
 def _radius(r):
@@ -302,12 +289,10 @@ def _unscored(rows, missing):
 
 
 def _legend(rows, images, explained):
-    met = sorted({flag for r in rows for flag in r["flags"].split()} | {flag for i in images for flag in i.flags})
-    flags = "".join(f"<dt><code>{_e(f)}</code></dt><dd>{_e(FLAGS.get(f, 'see the documentation'))}</dd>" for f in met)
+    met = {flag for r in rows for flag in r["flags"].split()} | {flag for i in images for flag in i.flags}
     speaks = ("<dt>speaks for a halo</dt><dd>What the classifier goes by: red raises the logit of its probability, "
               "blue lowers it; grey it does not see. Lines: 3, 12, 48, … times the noise. This explains the number, "
               "not the sky: what is red need not be a halo.</dd>") if explained else ""
-    flags = f'<h3>Flags on this page</h3><dl class="facts">{flags}</dl>' if flags else ""
     return f"""<section id="legend"><h2>How to read this page</h2><dl class="facts">
 <dt>verdict</dt><dd>strong: p ≤ 0.01; possible: p ≤ 0.05; without a p-value: probability of at least 0.9 or 0.5. It is a
 sorting aid: look at the pictures before you believe it.</dd>
@@ -317,5 +302,5 @@ place of the measurement. Hatched ellipse: the beam (full width at half maximum)
 the left.</dd>{speaks}
 <dt>flux density</dt><dd>Of the best-fitting exponential halo within 3 rₑ; the error holds the noise, the survey's flux
 scale and the removed compact sources.</dd>
-<dt>rₑ</dt><dd>e-folding radius of an exponential profile; kpc for the Planck 2018 cosmology.</dd></dl>{flags}
-</section>"""
+<dt>rₑ</dt><dd>e-folding radius of an exponential profile; kpc for the Planck 2018 cosmology.</dd></dl>
+{flag_legend(met, FLAGS)}</section>"""

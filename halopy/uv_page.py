@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from halopy.cutouts import write_atomically
 from halopy.io.candidates import fixed_text, numbers, p_value_text, ranking, rows_of, value_text
 from halopy.page import escaped as _e
-from halopy.page import html_page, picture
+from halopy.page import flag_legend, flag_list, html_page, picture, sortable_table, verdict
 from halopy.plot_uv import plot_amplitude, plot_coverage, plot_test
 
 __all__ = ["FLAGS", "write_uv_page"]
@@ -39,8 +39,6 @@ STATUS = {"outside": "The position is on the other half of the sky.",
 
 PLACES = {"overview": "Overview", "data": "Visibilities", "candidates": "Targets", "targets": "One by one",
           "unscored": "Without a result", "legend": "How to read this page"}
-
-WORDS = {"strong": "strong", "possible": "possible", "weak": "no detection", "unscored": "not tested"}
 
 LEGEND = """<section id="legend"><h2>How to read this page</h2><dl class="facts">
 <dt>p-value</dt><dd>How often thermal noise, with point sources within their priors, gives a positive S/N this large at
@@ -116,10 +114,12 @@ def write_uv_page(path, detections, measured, *, visibilities, files, sources=No
     known = [int(k) for k in order if measured[k] is not None]
     rank = {int(row): number for number, row in enumerate(order, 1)}
     articles = "".join(_article(rows[k], rank[k], *measured[k]) for k in known)
+    met = {flag for row in rows for flag in row["flags"].split()}
     sections = [_overview(detections, rows, known, sources), _data(files, visibilities, radii),
                 _table(rows, known, rank),
                 f'<section id="targets"><h2>One by one</h2>{articles}</section>' if articles else "",
-                _unscored(rows, [int(k) for k in order if measured[k] is None]), LEGEND + _flags(rows) + "</section>"]
+                _unscored(rows, [int(k) for k in order if measured[k] is None]),
+                f"{LEGEND}{flag_legend(met, FLAGS)}</section>"]
     page = html_page(title, "".join(sections), places=PLACES, footer="The numbers are in detections.ecsv, .vot and "
                      ".fits, regions for DS9 in detections.reg. Visibilities are an experimental part of halopy.")
     write_atomically(path, lambda temporary: Path(temporary).write_text(page, encoding="utf-8"))
@@ -175,26 +175,17 @@ def _table(rows, known, rank):
     if not known:
         return '<section id="candidates"><h2>Targets</h2><p class="note">Nothing was found, or tested.</p></section>'
     heads = ("rank", "name", "verdict", "p-value", "S/N", "ln Bayes", "flux density", "rₑ", "95 % limit", "flags")
-    lines = []
+    table = []
     for k in known:
         r = rows[k]
-        cells = [(rank[k], str(rank[k])), (r["name"], f'<a href="#t{rank[k]}">{_e(r["name"])}</a>'),
-                 (rank[k], _verdict(r)), (r["p_value"], p_value_text(r["p_value"], np.nan)),
-                 (r["snr"], fixed_text(r["snr"], 1)), (r["ln_bayes"], fixed_text(r["ln_bayes"], 1)),
-                 (r["flux"], value_text(r["flux"], r["flux_err"], "mJy")), (r["r_e"], _radius(r)),
-                 (r["limit_95"], value_text(r["limit_95"], unit="mJy")), (r["flags"], _e(r["flags"]) or "–")]
-        lines.append("<tr>" + "".join(
-            f'<td data-v="{_e(key if isinstance(key, str) else repr(float(key)))}"'
-            f'{"" if isinstance(key, str) else " class=n"}>{text}</td>' for key, text in cells) + "</tr>")
-    head = "".join(f'<th scope="col"{" aria-sort=ascending" if h == "rank" else ""}>'
-                   f'<button type="button">{h}</button></th>' for h in heads)
+        table.append([
+            (rank[k], str(rank[k])), (r["name"], f'<a href="#t{rank[k]}">{_e(r["name"])}</a>'),
+            (rank[k], verdict(r["strength"])), (r["p_value"], p_value_text(r["p_value"], np.nan)),
+            (r["snr"], fixed_text(r["snr"], 1)), (r["ln_bayes"], fixed_text(r["ln_bayes"], 1)),
+            (r["flux"], value_text(r["flux"], r["flux_err"], "mJy")), (r["r_e"], _radius(r)),
+            (r["limit_95"], value_text(r["limit_95"], unit="mJy")), (r["flags"], _e(r["flags"]) or "–")])
     return (f'<section id="candidates"><h2>Targets</h2><p>Ordered by p-value. A heading sorts the table.</p>'
-            f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
-            f'<tbody>{"".join(lines)}</tbody></table></div></section>')
-
-
-def _verdict(r):
-    return f'<span class="tag {r["strength"]}">{WORDS[r["strength"]]}</span>'
+            f"{sortable_table(heads, table)}</section>")
 
 
 def _radius(r):
@@ -218,14 +209,11 @@ def _article(r, rank, found, profile):
         ("position (ICRS)", where), ("visibilities", f"{found.n_visibilities:,}, {r['frequency']:.4g} MHz"),
     ]
     listed = "".join(f"<div><dt>{_e(key)}</dt><dd>{_e(value)}</dd></div>" for key, value in facts)
-    flags = "".join(f"<li><code>{_e(flag)}</code>{_e(': ' + FLAGS[flag]) if flag in FLAGS else ''}</li>"
-                    for flag in r["flags"].split())
-    flags = f'<ul class="flags">{flags}</ul>' if flags else ""
     pictures = (picture(plot_amplitude(profile), f"{r['name']}: visibilities against distance, and what was fitted"),
                 picture(plot_test(found), f"{r['name']}: flux at each radius"))
     shown = "".join(f"<figure>{one}</figure>" for one in pictures)
-    return (f'<article id="t{rank}"><h3><span class="rank">{rank}</span> {_e(r["name"])} {_verdict(r)}</h3>'
-            f'<div class="maps">{shown}</div><dl class="numbers">{listed}</dl>{flags}</article>')
+    return (f'<article id="t{rank}"><h3><span class="rank">{rank}</span> {_e(r["name"])} {verdict(r["strength"])}</h3>'
+            f'<div class="maps">{shown}</div><dl class="numbers">{listed}</dl>{flag_list(r["flags"], FLAGS)}</article>')
 
 
 def _unscored(rows, missing):
@@ -234,9 +222,3 @@ def _unscored(rows, missing):
     return ('<section id="unscored"><h2>Without a result</h2><div class="wide"><table><thead><tr><th scope="col">name'
             f'</th><th scope="col">status</th><th scope="col">why</th></tr></thead><tbody>{lines}</tbody></table></div>'
             "</section>") if lines else ""
-
-
-def _flags(rows):
-    met = sorted({flag for row in rows for flag in row["flags"].split()})
-    listed = "".join(f"<dt><code>{_e(f)}</code></dt><dd>{_e(FLAGS.get(f, 'see the documentation'))}</dd>" for f in met)
-    return f'<h3>Flags on this page</h3><dl class="facts">{listed}</dl>' if listed else ""

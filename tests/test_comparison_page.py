@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 from evaluation import Share, some
-from test_evaluation_page import EVIL, Reader
+from pages import Reader
+from test_evaluation_page import EVIL
 
 import halopy.cli as cli
 from halopy import classifiers, generators

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import QTable
 from evaluation import Mean, Nearest, some
+from pages import Reader
 
 from halopy.classify.evaluate import compare, cross_validate, evaluate
 from halopy.classify.metrics import average_precision, roc_auc
@@ -21,22 +21,6 @@ from halopy.plot_evaluation import GRID, plot_gallery, plot_training, precision_
 pytest.importorskip("matplotlib", reason="the page needs matplotlib")
 
 EVIL = "</script><b>x</b><img src=http://evil.example/a.png onerror=alert(1)>\"'"
-
-
-class Reader(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def sky(n_groups=24, each=2):

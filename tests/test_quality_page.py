@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from astropy.table import QTable
+from pages import Reader
 
 from halopy import simulate
 from halopy.errors import HaloInputError
@@ -19,22 +19,6 @@ from halopy.quality_page import _interval, apart, write_quality
 pytest.importorskip("matplotlib", reason="the page needs matplotlib")
 
 EVIL = "</script><b>$x$</b><img src=http://evil.example/a.png onerror=alert(1)>"
-
-
-class Reader(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import vstack
+from pages import Reader
 
 from halopy.cutouts import CutoutSet, tangent_wcs
 from halopy.image import Beam, ClusterImage
@@ -42,22 +42,6 @@ def scene():
         "beam_major": [140.0] * 3 * u.arcsec, "beam_minor": [120.0] * 3 * u.arcsec, "beam_pa": [0.0] * 3 * u.deg},
         unit=u.Jy / u.beam)
     return image, table, cutouts
-
-
-class Reader(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")

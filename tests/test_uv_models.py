@@ -164,23 +164,18 @@ def test_contract_of_the_generator(model):
     check_generator(model)
 
 
-@pytest.mark.parametrize("label", ["halo", "radio-galaxy", "none"])
-def test_samples_have_the_spectrum_of_the_training_set(generator, train, label):
-    made = generator.sample(400, label=label, rng=2)
-    real, fake = spectrum(of(train, label)), spectrum(made)
-    # Eighty images scatter by some 15 % in each order; the energy falls by two orders of magnitude.
-    assert np.abs(np.log(fake / real)).max() < np.log(1.5)
-    assert real.max() / real.min() > (2 if label == "none" else 50)
-
-
-# The noise of these cutouts is smoother than the beam by a factor of 1.4, and the highest orders are noise. A Gaussian
-# field has what the eigenvalues of the covariance of eighty images have, of which the negative ones are cut.
-@pytest.mark.parametrize(("smoothing", "factor"), [(0.0, 1.7), (1.0, 2.0)])
-def test_the_spectrum_does_not_depend_on_the_smoothing(generator, train, smoothing, factor):
+@pytest.mark.parametrize("label", ["halo", "radio-galaxy"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+def test_samples_have_the_spectrum_of_the_training_set(generator, train, label, smoothing):
+    # Turned images have the moments of the images, and so has a Gaussian field that is made of their moments.
     model = ShapeletGenerator(smoothing=smoothing)
     model._set_state(generator._state())
-    made = spectrum(model.sample(400, label="halo", rng=3))
-    assert np.abs(np.log(made / spectrum(of(train, "halo")))).max() < np.log(factor)
+    real, made = spectrum(of(train, label)), spectrum(model.sample(400, label=label, rng=2))
+    # Where images are mostly noise, samples have that of the beam, whatever the noise of the images is correlated as.
+    stands = real > 2
+    # Eighty images scatter by some 15 % in each order; the energy falls by two orders of magnitude.
+    assert np.abs(np.log(made / real)[stands]).max() < 2 * 0.15
+    assert stands.sum() > 2 and real.max() / real.min() > 50
 
 
 def test_samples_have_no_preferred_direction(generator):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 pytest.importorskip("matplotlib", reason="the page needs matplotlib")
+
+from pages import Reader
 
 from halopy.io.detections import blank_detections
 from halopy.uv_page import FLAGS, write_uv_page
@@ -23,19 +24,6 @@ from halopy.uvshapelets.visibilities import Visibilities
 EVIL = "</script><img src=http://evil.example/a.png onerror=alert(1)>\"'"
 CENTRE = SkyCoord(30, -27, unit="deg")
 RADII = [1, 2, 3, 4] * u.arcmin
-
-
-class Reader(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.words.append(data)
 
 
 def visibilities():
