@@ -19,7 +19,7 @@ from halopy.uvshapelets.visibilities import Visibilities
 pytest.importorskip("pyuvdata", reason="the extra uv is not installed")
 
 SOURCES = SkyCoord([17.070, 20.108, 19.2125], [-16.073, -15.345, -20.8686], unit="deg")
-"""The brightest compact sources of the field, to a part of an arcminute; the second and third are 3C 38 and PKS 0114-21."""
+"""The brightest compact sources of the field, to a part of an arcminute; two are 3C 38 and PKS 0114-21."""
 
 
 @pytest.fixture(scope="module")
