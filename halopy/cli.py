@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import re
 import sys
@@ -177,20 +178,33 @@ def _detector(arguments):
 def _detect(arguments):
     from halopy.errors import HaloInputError
     from halopy.io.catalog import read_targets
+    from halopy.scan_parts import unfinished
 
     folder = Path(arguments.output)
     images = [path for given in arguments.images for path in _images(given, arguments.survey)]
     if arguments.rms_map is not None and len(images) > 1:
         raise HaloInputError("--rms-map belongs to one image", found=f"{len(images)} images")
-    results = [folder / name for name in ("index.html", *(f"detections.{e}" for e in ("ecsv", "vot", "fits", "reg")))]
-    for path in (*results, *_significance_maps(folder)):
-        if path.exists() and not arguments.overwrite:
-            raise HaloInputError("this file exists", path=path, hint="--overwrite, or another folder")
     keywords = _read_keywords(arguments)
     detector = _detector(arguments)
     targets = None if arguments.targets is None else read_targets(arguments.targets)
-    return _search(images, detector, folder, read=lambda path: _read(path, keywords),
-                   targets=targets, seed=arguments.seed, quiet=arguments.quiet, stale=_significance_maps(folder))
+    results = [folder / name for name in ("index.html", *(f"detections.{e}" for e in ("ecsv", "vot", "fits", "reg")))]
+    stale = _significance_maps(folder)
+    maps = {folder / f"significance{number}.fits" for number in ("", *(f"-{n + 1}" for n in range(len(images))))}
+    with unfinished(folder, _plan(arguments, images), results=[*results, *sorted(maps.union(stale))],
+                    overwrite=arguments.overwrite) as parts:
+        return _search(images, detector, folder, read=lambda path: _read(path, keywords), targets=targets,
+                       seed=arguments.seed, quiet=arguments.quiet, stale=stale, parts=parts,
+                       time_limit=arguments.time_limit)
+
+
+def _plan(arguments, images):
+    """What the results of a search depend on: the arguments, and size and date of the files that they name."""
+    silent = ("command", "debug", "overwrite", "quiet", "output", "time_limit")
+    given = {name: value for name, value in vars(arguments).items() if name not in silent}
+    files = [*images, *(given[name] for name in ("targets", "classifier", "detector", "rms_map"))]
+    states = {str(path): os.stat(path) for path in files if path is not None and os.path.isfile(path)}
+    return given | {"halopy": importlib.metadata.version("halopy-radio"),
+                    "files": {path: [state.st_size, state.st_mtime_ns] for path, state in states.items()}}
 
 
 def _images(given, survey):
@@ -208,14 +222,14 @@ def _significance_maps(folder):
             if re.fullmatch(r"significance(-\d+)?\.fits", path.name) and path.is_file()]
 
 
-def _search(paths, detector, folder, *, read, targets, seed, quiet, stale=()):
+def _search(paths, detector, folder, *, read, targets, seed, quiet, stale=(), parts=None, time_limit=None):
     from halopy.io.candidates import candidates_text, texts
     from halopy.io.detections import write_detections
     from halopy.report import write_page
     from halopy.scan import scan
 
-    found = scan(paths, detector, read=read, targets=targets, progress=_bar("images", quiet or len(paths) == 1),
-                 rng=seed)
+    found = scan(paths, detector, read=read, targets=targets, parts=parts, time_limit=time_limit,
+                 progress=_bar("images", quiet or len(paths) == 1), rng=seed)
     searched = ", ".join(str(path) for path in paths[:20]) + (" ..." if len(paths) > 20 else "")
     found.detections.meta.update(detector=repr(detector), seed=seed, images=searched,
                                  search="blind" if targets is None else f"{len(targets)} targets")

@@ -44,6 +44,8 @@ def make_parser(run):
 
     detect = commands.add_parser("detect", parents=[common, reading], epilog=EPILOG,
                                  help="search images for radio halos",
+                                 description="Search images for radio halos, at targets or blindly. A search of "
+                                             "several images that was stopped goes on when the command is repeated.",
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     detect.add_argument("images", nargs="+", metavar="IMAGE", help="FITS image, or a folder of them")
     detect.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the tables and the page")
@@ -53,6 +55,7 @@ def make_parser(run):
     detect.add_argument("--noise", metavar="METHOD", help="how the noise is estimated")
     detect.add_argument("--rms-map", metavar="FILE", help="FITS map of the noise of the image")
     detect.add_argument("--n-controls", type=int, metavar="N", help="control positions per image, for p-values")
+    detect.add_argument("--time-limit", type=float, metavar="SECONDS", help="give up an image that takes longer")
     detect.add_argument("--seed", type=int, default=0, metavar="N", help="of the random control positions (default 0)")
     detect.add_argument("--overwrite", action="store_true", help="replace results in DIR")
     detect.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")

@@ -18,6 +18,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS, Sip
 
 from halopy.errors import HaloInputError
+from halopy.own_fits import open_own, with_checksums
 from halopy.tables import joined_sources, table_hdu, table_of
 
 __all__ = ["CutoutSet"]
@@ -281,7 +282,7 @@ class CutoutSet:
                 name="WCS"))
         if seen := self.meta.get("seen_groups"):
             hdus.append(fits.BinTableHDU.from_columns([fits.Column("group", "16A", array=list(seen))], name="SEEN"))
-        write_atomically(path, lambda temporary: fits.HDUList(hdus).writeto(temporary, checksum=True))
+        write_atomically(path, lambda temporary: with_checksums(hdus).writeto(temporary))
 
     @classmethod
     def read(cls, path):
@@ -289,7 +290,7 @@ class CutoutSet:
         path = Path(path)
         try:
             # astropy leaves a file open that it cannot read, and only warns of a wrong checksum.
-            with open(path, "rb") as stream, warnings.catch_warnings(action="error", category=AstropyUserWarning), \
+            with open_own(path) as stream, warnings.catch_warnings(action="error", category=AstropyUserWarning), \
                     fits.open(stream, memmap=False, checksum=True) as hdus:
                 if hdus[0].header.get("HALOPY") != "CutoutSet" or hdus[0].data is None:
                     raise HaloInputError("this file was not written by CutoutSet.write", path=path)

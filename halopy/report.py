@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -130,7 +129,6 @@ def _overview(detections, rows, scored, rank, images):
     facts = [("halopy", importlib.metadata.version("halopy-radio"))]
     facts += [(key.replace("_", " "), value) for key, value in detections.meta.items()
               if isinstance(value, (str, int, float)) and key != "halopy"]
-    facts += [("written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")]
     listed = "".join(f"<dt>{_e(key)}</dt><dd>{_e(value)}</dd>" for key, value in facts)
     return (f'<section id="overview"><h2>Overview</h2><div class="cards">{text}</div>{chance}'
             f'<details><summary>What was run</summary><dl class="facts">{listed}</dl></details>'

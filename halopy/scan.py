@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from halopy.io.candidates import printable, ranking
 from halopy.io.detections import blank_detections
 from halopy.preprocess.project import SkyToPixel
 from halopy.preprocess.shrink import shrink
+from halopy.scan_parts import Part, Parts, apart
 
 __all__ = ["Scan", "one_line", "scan"]
 
@@ -49,7 +52,8 @@ class Scan:
         return f"<Scan of {len(self.images)} images, {len(self.detections)} rows, {len(self.failures)} failures>"
 
 
-def scan(paths, detector, *, read, targets=None, max_explanations=200, progress=None, rng=None):
+def scan(paths, detector, *, read, targets=None, max_explanations=200, parts=None, time_limit=None, progress=None,
+         rng=None):
     """Run a detector over many images.
 
     Each image is searched at the targets that lie inside it, with the same ``rng``: its results do
@@ -70,6 +74,11 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, progress=
     max_explanations : int, optional
         The classifier is asked what speaks for a halo in so many of the best rows, default 200: those of
         which `halopy.report.write_page` draws pictures.
+    parts : Parts, optional
+        Where the results of each image are kept until all are done, and taken from if they are there.
+    time_limit : float, optional
+        Seconds after which an image is given up. Each image is searched in a process of its own then, which may also
+        die without harm to the others (Linux and other systems with ``fork``).
     progress : callable, optional
         Called with an iterable and returning it, such as `tqdm.tqdm`.
     rng : int, optional
@@ -82,7 +91,7 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, progress=
     Raises
     ------
     HaloInputError
-        There is nothing to search.
+        There is nothing to search; the results of an image cannot be kept.
 
     Warns
     -----
@@ -93,39 +102,37 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, progress=
     if not paths or (targets is not None and len(targets) == 0):
         raise HaloInputError("a search needs at least one image, and a list of targets that is not empty",
                              hint="no targets at all: a blind search")
+    if time_limit is not None:
+        if not time_limit > 0:
+            raise HaloInputError("time_limit must be a positive number of seconds", found=time_limit)
+        if parts is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return scan(paths, detector, read=read, targets=targets, max_explanations=max_explanations,
+                            parts=Parts(folder), time_limit=time_limit, progress=progress, rng=rng)
     tables, pictures, images, failures, maps, reasons, names = [], [], [], [], [], [], set()
     covered = np.zeros(0 if targets is None else len(targets), dtype=bool)
-    for path in progress(paths) if progress is not None else paths:
-        try:
-            image = read(path)
-            image = image.replace(name=_unused(image.name or Path(path).name, names))
-            rows = None if targets is None else _inside(image, targets["position"])
-            if rows is None or len(rows):
-                image = _prepared(detector, image)
-                if rows is None and hasattr(detector, "search"):
-                    table, significance = detector.search(image, rng=rng)
-                    maps.append(significance)
-                else:
-                    table = detector(image, None if rows is None else targets[rows], rng=rng)
-                reason = table.meta.pop("error", None)
-                if reason is not None:
-                    reasons.append(_with_place(printable(reason), path))
-                    warnings.warn(reasons[-1], HalopyWarning, stacklevel=2)
-                pictures += _pictures(detector, image, table) if reason is None else [(None, None)] * len(table)
-                tables.append(table)
-            if rows is not None:
-                covered[rows] = True
-            images.append(shrink(image))
-        except PluginError:
-            raise  # a missing package is missing for every image
-        except Exception as error:  # one bad image must never stop the others
-            if len(paths) == 1:
-                raise
-            failures.append(one_line(error, path))
+    for number, path in enumerate(progress(paths) if progress is not None else paths):
+        search = functools.partial(_search, path, detector, read, targets, names, rng)
+        part = _part(search, path, number, parts, time_limit, alone=len(paths) == 1)
+        if part.failure is not None:
+            failures.append(part.failure)
             name = _unused(printable(Path(path).name), names)
             tables.append(blank_detections([name], SkyCoord([np.nan], [np.nan], unit="deg"), image=name,
                                            status="error"))
             pictures.append((None, None))
+            continue
+        names.add(part.name)
+        if part.rows is not None:
+            covered[part.rows] = True
+        if part.table is not None:
+            tables.append(part.table)
+            pictures += [(None if part.cutouts is None else part.cutouts[i],
+                          None if part.residuals is None else part.residuals[i]) for i in range(len(part.table))]
+        if part.significance is not None:
+            maps.append(part.significance)
+        if part.reason is not None:
+            reasons.append(part.reason)
+        images.append(part.image)
     if not covered.all():
         missing = targets[~covered]
         table = blank_detections(missing["name"], missing["position"], status="outside")
@@ -141,6 +148,57 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, progress=
     cutouts = [c for c, _ in pictures]
     explanations = _explanations(detector, detections, cutouts, max_explanations)
     return Scan(detections, images, cutouts, [r for _, r in pictures], failures, maps, explanations)
+
+
+def _part(search, path, number, parts, time_limit, *, alone):
+    """Take what is known of an image, or search it."""
+    keep = parts is not None and not alone
+    part = parts.read(number) if keep else None
+    if part is not None:
+        return part
+    if alone and time_limit is None:
+        return search()
+
+    def attempt():
+        try:
+            return search()
+        except PluginError:
+            raise  # a missing package is missing for every image
+        except Exception as error:  # one bad image must never stop the others
+            return Part("", failure=one_line(error, path))
+
+    if time_limit is not None:
+        part = apart(attempt, parts, number, path=path, seconds=time_limit)
+        if alone and part.failure is not None:
+            raise HaloInputError(part.failure)
+        return part
+    part = attempt()
+    if keep and part.failure is None:
+        parts.write(number, part)
+        # What is written and read again is the same whether the search was stopped in between or not.
+        part = parts.read(number) or part
+    return part
+
+
+def _search(path, detector, read, targets, names, rng):
+    image = read(path)
+    image = image.replace(name=_unused(image.name or Path(path).name, names))
+    rows = None if targets is None else _inside(image, targets["position"])
+    part = Part(image.name, rows=None if rows is None else rows.tolist())
+    if rows is None or len(rows):
+        image = _prepared(detector, image)
+        if rows is None and hasattr(detector, "search"):
+            part.table, part.significance = detector.search(image, rng=rng)
+        else:
+            part.table = detector(image, None if rows is None else targets[rows], rng=rng)
+        reason = part.table.meta.pop("error", None)
+        if reason is not None:
+            part.reason = _with_place(printable(reason), path)
+            warnings.warn(part.reason, HalopyWarning, stacklevel=2)
+        else:
+            part.cutouts, part.residuals = _pictures(detector, image, part.table)
+    part.image = shrink(image)
+    return part
 
 
 def one_line(error, path=None):
@@ -175,16 +233,15 @@ def _known(position):
 
 
 def _pictures(detector, image, table):
-    """Return (cutout, residual) of each row; None where there is none."""
+    """Return the cutouts and residuals of the rows; None where there are none."""
     if len(table) == 0:
-        return []
+        return None, None
     try:
         cutouts = detector.cutouts(image, table)
-        residuals = detector.residuals(cutouts)
+        return cutouts, detector.residuals(cutouts)
     except HaloInputError as error:  # the numbers stand without the pictures
         warnings.warn(f"no pictures of {image.name}: {one_line(error)}", HalopyWarning, stacklevel=3)
-        return [(None, None)] * len(table)
-    return [(cutouts[i], None if residuals is None else residuals[i]) for i in range(len(table))]
+        return None, None
 
 
 def _explanations(detector, detections, cutouts, most):

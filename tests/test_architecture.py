@@ -10,7 +10,7 @@ import sys
 import pytest
 
 FLOORS = [
-    ["errors", "image", "tables", "cutouts", "labels", "survey", "model", "registry"],
+    ["errors", "image", "own_fits", "tables", "cutouts", "labels", "survey", "model", "registry"],
     ["io"],
     ["preprocess"],
     ["simulate"],
@@ -21,14 +21,14 @@ FLOORS = [
     ["report", "evaluation_page", "evaluation_tables", "page", "plot", "plot_axes", "plot_evaluation", "scan",
      "cli_fetch", "cli_simulate", "cli_models", "cli_evaluate", "cli_generate", "cli_parser", "plot_gallery",
      "plot_quality", "quality_page", "plot_comparison", "comparison_page", "cli_compare", "cli_uvdetect", "plot_uv",
-     "uv_page"],
+     "uv_page", "scan_parts"],
     ["", "cli", "__main__", "testing"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 """Rooms of one floor may not import each other, but for the ground and the pairs below."""
 
 # The pages are made of plots in one frame; the module form of the command line calls it.
-SIDEWAYS = {("report", "plot"), ("report", "page"), ("evaluation_page", "page"),
+SIDEWAYS = {("scan", "scan_parts"), ("report", "plot"), ("report", "page"), ("evaluation_page", "page"),
             ("evaluation_page", "plot_evaluation"), ("evaluation_page", "evaluation_tables"),
             ("evaluation_tables", "page"), ("plot", "plot_axes"), ("plot_evaluation", "plot_axes"),
             ("cli_evaluate", "evaluation_page"), ("cli_evaluate", "cli_models"),

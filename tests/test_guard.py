@@ -4,17 +4,15 @@ import bz2
 import gzip
 import io
 import os
-import random
 import socket
 import time
-import warnings
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from halopy.errors import HaloInputError, HalopyWarning
-from halopy.io.fits import describe, read_image
+from halopy.io.fits import read_image
 from halopy.io.guard import check_fits, datasum
 
 SKY = {"CTYPE1": "RA---SIN", "CRPIX1": 16.0, "CRVAL1": 10.0, "CDELT1": -0.01,
@@ -147,7 +145,8 @@ SQUARE = (("BITPIX", -32), ("NAXIS", 2), ("NAXIS1", 10), ("NAXIS2", 10))
 
 @pytest.mark.parametrize(("keyword", "value"), [
     ("NAXIS", 1000000000), ("NAXIS", -1), ("NAXIS", "'2'"), ("NAXIS", "2.0"), ("NAXIS", 33), ("NAXIS1", -5),
-    ("NAXIS1", "'abc'"), ("NAXIS2", "T"), ("NAXIS1", "9" * 30), ("BITPIX", 7), ("BITPIX", "'-32'"), ("PCOUNT", -1),
+    ("NAXIS1", "'abc'"), ("NAXIS2", "T"), ("NAXIS1", "9" * 30), ("BITPIX", 7), ("BITPIX", "'-32'"), ("BITPIX", "8.0"),
+    ("PCOUNT", -1),
     ("PCOUNT", 100), ("GCOUNT", 0), ("GCOUNT", "1E99"), ("BSCALE", 0), ("BSCALE", "'abc'"), ("BSCALE", "1e308"),
     ("BSCALE", "NaN"), ("BZERO", "Inf"), ("BZERO", "'0'"), ("WCSAXES", 100000), ("WCSAXES", "'2'"),
     ("A_ORDER", 1000000),
@@ -331,61 +330,3 @@ def test_datasum_is_that_of_the_standard(path):
     path.write_bytes(broken)
     with pytest.warns(HalopyWarning, match="DATASUM"):
         assert "checksum-mismatch" in read_image(path).flags
-
-
-# --- fuzz ---------------------------------------------------------------------------------------
-
-VALUES = ["0", "-1", "3", "999", "1000000000", "9" * 20, "1E308", "1E400", "NaN", "'abc'", "''", "T", "", "1D5", "45.0",
-          "'FREQ'", "'J2000'", "'unclosed", "(1,2)", "2147483647", "-2147483648", "'RA---XYZ'", "16"]
-KEYWORDS = ["NAXIS", "NAXIS1", "WCSAXES", "A_ORDER", "BSCALE", "BZERO", "BLANK", "PV2_1", "LONPOLE", "CD1_1", "PC1_2",
-            "CROTA2", "RADESYS", "EPOCH", "PCOUNT", "GCOUNT", "BITPIX", "CUNIT1", "DATASUM", "HALOMETA", "CTYPE3",
-            "BUNIT"]
-
-
-def mutate(raw, choose):
-    raw = bytearray(raw)
-    for _ in range(choose.choice([1, 1, 2, 4])):
-        cards = [i for i in range(0, len(raw) - 79, 80) if raw[i + 8:i + 10] == b"= "]
-        kind = choose.random()
-        if kind < 0.4 and cards:
-            place = choose.choice(cards)
-            raw[place + 8:place + 80] = ("= " + choose.choice(VALUES)).ljust(72).encode()
-        elif kind < 0.6 and cards:
-            raw[(place := choose.choice(cards)):place + 80] = card(choose.choice(KEYWORDS), choose.choice(VALUES))[:80]
-        elif kind < 0.7 and cards:
-            one, two = choose.choice(cards), choose.choice(cards)
-            raw[one:one + 80], raw[two:two + 80] = raw[two:two + 80], raw[one:one + 80]
-        elif kind < 0.85:
-            for _ in range(choose.choice([1, 20])):
-                raw[choose.randrange(len(raw))] = choose.randrange(256)
-        elif kind < 0.93:
-            del raw[choose.randrange(1, len(raw)):]
-        else:
-            place = choose.randrange(len(raw))
-            del raw[place:place + choose.choice([1, 80, 2880])]
-        raw = raw or bytearray(b" ")
-    return bytes(raw)
-
-
-def test_fuzz(path):
-    choose = random.Random(20)
-    four = image_bytes(np.ones((1, 1, 16, 16), np.float32) * np.arange(16, dtype=np.float32), CTYPE3="FREQ", CRVAL3=2e8,
-                       CDELT3=1e6, CTYPE4="STOKES", CRVAL4=1.0)
-    seeds = [image_bytes(checksum=True), four, image_bytes(np.arange(1024, dtype=np.int16).reshape(32, 32), BLANK=-1),
-             compressed_bytes("RICE_1", checksum=False)[0], compressed_bytes("GZIP_1", checksum=False)[0]]
-    read, start = 0, time.perf_counter()
-    # A number of cases, not a time, decides what is tried; the time is a stop for a slow machine.
-    for _ in range(700):
-        path.write_bytes(mutate(choose.choice(seeds), choose))
-        before = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HalopyWarning)
-            try:
-                describe(read_image(path))
-                read += 1
-            except HaloInputError as error:
-                assert str(path) in str(error)  # noqa: PT017
-        assert time.perf_counter() - before < 8
-        if time.perf_counter() - start > 15:
-            break
-    assert read > 20

@@ -119,6 +119,24 @@ def test_what_is_written(path):
     assert fits.getheader(path)["BUNIT"] == "Jy/pixel"
 
 
+def test_a_frequency_that_is_none_makes_it_a_file_like_any_other(path):
+    make().write(path)
+    raw = path.read_bytes()
+    place = raw.index(b"RESTFRQ = ")
+    path.write_bytes(raw[:place] + f"RESTFRQ = {-1.0:>20}".ljust(80).encode() + raw[place + 80:])
+    image = read_image(path)
+    assert image.name == "image" and image.frequency == 200 * u.MHz  # of FREQ, which it has, too
+
+
+def test_a_map_of_another_shape_is_refused(path):
+    make(rms=np.full(DATA.shape, 0.1)).write(path)
+    with fits.open(path) as hdus:
+        fits.HDUList([hdus[0], fits.ImageHDU(np.ones((2, 3), np.float32), name="RMS")]).writeto(path, overwrite=True)
+    with pytest.raises(HaloInputError, match="rms map must have the shape of the image") as told:
+        read_image(path)
+    assert str(told.value).startswith(f"{path}: ")
+
+
 def test_original_cards_are_kept_and_dropped_axes_are_not(write, path, tmp_path):
     cards = FULL | OTHER | {"TELESCOP": "MWA", "DATE-OBS": "2014-12-17", "PC3_3": 1.0, "CROTA3": 0.0}
     source = write(DATA[None, None], cards)

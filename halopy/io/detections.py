@@ -16,7 +16,9 @@ from astropy.utils.masked import Masked
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
 from halopy.io.candidates import centres, numbers, plain, printable, strength, texts
+from halopy.io.guard import check_fits
 from halopy.io.local import open_plain
+from halopy.own_fits import with_checksums
 
 __all__ = ["COLUMNS", "blank_detections", "masked_column", "read_detections", "write_detections"]
 
@@ -169,7 +171,7 @@ def write_detections(detections, folder, *, overwrite=True):
     flat = _flatten(detections)
     write_atomically(paths["ecsv"], lambda path: flat.write(path, format="ascii.ecsv", overwrite=True))
     write_atomically(paths["vot"], lambda path: _votable(flat).to_xml(path))
-    write_atomically(paths["fits"], lambda path: _hdus(flat).writeto(path, checksum=True))
+    write_atomically(paths["fits"], lambda path: with_checksums(_hdus(flat)).writeto(path))
     regions = _regions(detections)
     write_atomically(paths["reg"], lambda path: Path(path).write_text(regions, encoding="utf-8"))
     return paths
@@ -193,6 +195,8 @@ def read_detections(path):
     if path.suffix.lower() not in formats:
         raise HaloInputError("detections are read from .ecsv, .vot or .fits", path=path, found=path.suffix)
     try:
+        if path.suffix.lower() == ".fits":
+            check_fits(path)
         with open_plain(path) as (_, stream, _):
             kind = formats[path.suffix.lower()]
             source = stream.read().decode("utf-8").splitlines() if kind == "ascii.ecsv" else stream
@@ -303,6 +307,7 @@ def _hdus(flat):
         table.header[f"TCOMM{i}"] = _ascii(flat[name].description)
         if "ucd" in flat[name].meta:
             table.header[f"TUCD{i}"] = flat[name].meta["ucd"]
+    table.header["LONGSTRN"] = ("OGIP 1.0", "long texts are continued")
     table.header["RADESYS"] = "ICRS"
     table.header["CREATOR"] = f"halopy {flat.meta['halopy']}"
     return fits.HDUList([fits.PrimaryHDU(), table])
@@ -314,19 +319,16 @@ def _ascii(text):
 
 
 def _regions(detections):
-    from regions import CircleSkyRegion, Regions
-
+    # regions.Regions writes the properties in another order in each process.
     radius = 3 * numbers(detections, "r_e", u.arcsec)
-    circles = []
+    lines = ["# Region file format: DS9 halopy", "icrs"]
     for name, position, r, kind in zip(texts(detections, "name"), centres(detections), radius,
                                        strength(detections), strict=True):
         if not (np.isfinite(position.ra) and np.isfinite(position.dec)):
             continue
-        measured = np.isfinite(r) and r > 0
+        size = (r if np.isfinite(r) and r > 0 else 60) / 3600
         # Braces end a text and semicolons a region in DS9.
         text = name.translate(str.maketrans({"{": "(", "}": ")", ";": ",", "#": "no. "}))
-        circles.append(CircleSkyRegion(position, (r if measured else 60) * u.arcsec, meta={"text": text},
-                                       visual={"color": _COLOURS[kind], "width": 2}))
-    if not circles:
-        return "# Region file format: DS9 halopy\nicrs\n"
-    return Regions(circles).serialize(format="ds9", precision=7)
+        lines.append(f"circle({position.ra.deg:.7f},{position.dec.deg:.7f},{size:.7f}) "
+                     f"# color={_COLOURS[kind]} width=2 text={{{text}}}")
+    return "\n".join(lines) + "\n"

@@ -162,8 +162,12 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
         meta["rms_method"] = kept["rms_method"]
     stem = re.sub(r"(\.fits|\.fit|\.fts|\.gz|\.fz|\.bz2)+\Z", "", report.path.name, flags=re.IGNORECASE)
     name = kept.get("name", stem) if name is None else name
-    return ClusterImage(data, wcs=wcs, unit=unit, beam=beam, frequency=frequency, name=name, flags=findings.flags,
-                        meta=meta, **maps)
+    try:
+        return ClusterImage(data, wcs=wcs, unit=unit, beam=beam, frequency=frequency, name=name, flags=findings.flags,
+                            meta=meta, **maps)
+    except HaloInputError as error:  # a map of another shape than the image
+        error.path = report.path
+        raise
 
 
 def choose_hdu(report, hdu):

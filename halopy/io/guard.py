@@ -297,7 +297,7 @@ def _structure(cards, path, hdu, max_pixels):
         return shape
 
     def bitpix(keyword):
-        if isinstance(cards.get(keyword), bool) or cards.get(keyword) not in (8, 16, 32, 64, -32, -64):
+        if type(cards.get(keyword)) is not int or cards[keyword] not in (8, 16, 32, 64, -32, -64):
             fail(f"{keyword} must be one of 8, 16, 32, 64, -32, -64", keyword)
         return abs(cards[keyword]) // 8
 

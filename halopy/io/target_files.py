@@ -74,13 +74,16 @@ def _unpack(raw, path):
         stream = gzip.GzipFile(fileobj=raw)
     elif magic == b"BZh":
         stream = bz2.BZ2File(raw)
+    data = bytearray()
     try:
-        data = stream.read(_MAX_BYTES + 1)
+        # In pieces: a reader that is asked for all at once takes the memory for all that there might be.
+        while len(data) <= _MAX_BYTES and (piece := stream.read(2**20)):
+            data += piece
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise HaloInputError(f"the compressed stream is damaged or cut short: {error}", path=path) from error
     if len(data) > _MAX_BYTES:
         raise HaloInputError(f"a table may have {_MAX_BYTES} bytes", path=path)
-    return data
+    return bytes(data)
 
 
 def _text(data):

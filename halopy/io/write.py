@@ -17,6 +17,7 @@ from astropy.io import fits
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
 from halopy.image import Beam
+from halopy.own_fits import with_checksums
 
 __all__ = ["read_own", "write_image"]
 
@@ -71,12 +72,13 @@ def write_image(image, path, *, overwrite=False):
                 hdus.append(fits.ImageHDU(np.asarray(plane, dtype=np.float32), name=name))
                 hdus[-1].header["BUNIT"] = _unit_text(image.unit)
         hdulist = fits.HDUList(hdus)
-        write_atomically(path, lambda temporary: hdulist.writeto(temporary, checksum=True, output_verify="fix"))
+        hdulist.verify("fix")
+        write_atomically(path, lambda temporary: with_checksums(hdulist).writeto(temporary, output_verify="fix"))
 
 
 def _header(image):
     header, dropped = fits.Header(), []
-    copied, history = _original(image.meta.get("header", ""))
+    copied, history = _original(image.meta.get("header", ""), dropped)
     for keyword, value, comment in copied:
         _put(header, dropped, keyword, value, comment)
     for card in image.wcs.to_header(relax=True).cards:
@@ -94,6 +96,7 @@ def _header(image):
     known = {"name": image.name, "flags": list(image.flags), "unit": unit,
              "beam": None if image.beam is None else image.beam.source, "frequency": image.frequency is not None,
              **{key: kind(image.meta[key]) for key, kind in _KEPT.items() if image.meta.get(key) is not None}}
+    header["LONGSTRN"] = ("OGIP 1.0", "long texts are continued")
     # Quotes and ampersands have a meaning of their own in long FITS strings.
     header["HALOMETA"] = json.dumps(known).replace("'", "\\u0027").replace("&", "\\u0026")
     for line in history:
@@ -118,14 +121,17 @@ def _put(header, dropped, keyword, value, comment=""):
         dropped.append(keyword)
 
 
-def _original(text):
-    """Return the cards (keyword, value, comment) to carry over, and the HISTORY lines."""
+def _original(text, dropped):
+    """Return the cards (keyword, value, comment) to carry over, and the HISTORY lines; name what is not finite."""
     copied, history = [], []
     for line in text.split("\n"):
         keyword = line[:8].strip()
         if keyword == "HISTORY" and not line[8:].startswith((" written by halopy", " halopy: ")):
             history.append(line[8:].strip())
         if _NOT_COPIED.match(keyword) or line[8:10] != "= " or not re.fullmatch(r"[A-Z0-9_-]{1,8}", keyword):
+            continue
+        if re.match(r"\s*[+-]?(nan|inf(inity)?)\s*(/|\Z)", line[9:], re.IGNORECASE):
+            dropped.append(keyword)
             continue
         try:
             card = fits.Card.fromstring(line)
@@ -172,6 +178,8 @@ def read_own(cards):
             beam = Beam(major, minor, pa, str(known["beam"]))
         if known["frequency"]:
             frequency = u.Quantity(cards.number("RESTFRQ") * 1e-6, u.MHz)
+            if not frequency > 0:
+                return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             unit = u.Unit(str(known["unit"]))

@@ -21,6 +21,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from halopy.cutouts import CutoutSet, write_atomically
 from halopy.errors import HaloInputError
 from halopy.image import ClusterImage
+from halopy.own_fits import open_own
 from halopy.simulate.survey_cutouts import cutouts
 
 __all__ = ["read_cutouts", "write_cutouts"]
@@ -202,7 +203,7 @@ def _check(path, number):
     """See by its headers that a file is complete and holds as many cutouts as it should."""
     try:
         # astropy only warns of a file that was cut short.
-        with open(path, "rb") as stream, warnings.catch_warnings(action="error", category=AstropyUserWarning), \
+        with open_own(path) as stream, warnings.catch_warnings(action="error", category=AstropyUserWarning), \
                 fits.open(stream, memmap=False) as hdus:
             header = hdus[0].header
             found = header["NAXIS3"] if header.get("HALOPY") == "CutoutSet" else "no CutoutSet"
