@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from typing import NamedTuple
 
 import numpy as np
 from astropy import units as u
@@ -187,7 +188,8 @@ class ClusterImage(NDData):
 
     def __init__(self, data, *, wcs, unit, beam=None, frequency=None, name="", rms=None,
                  background=None, flags=(), meta=None):
-        data = np.asarray(data)
+        shared = isinstance(data, _Shared)
+        data = data.pixels if shared else np.asarray(data)
         if data.ndim != 2 or data.size == 0:
             raise HaloInputError("a ClusterImage has two axes", found=data.shape,
                                  hint="plane= chooses one plane of a cube when reading")
@@ -199,12 +201,14 @@ class ClusterImage(NDData):
         if beam is not None and not isinstance(beam, Beam):
             raise HaloInputError("beam must be a halopy.Beam", found=type(beam).__name__,
                                  hint="Beam(45 * u.arcsec)")
-        with np.errstate(over="ignore"):
-            pixels = data.astype(np.float32)
-        pixels[~np.isfinite(pixels)] = np.nan
+        pixels = data
+        if not shared:
+            with np.errstate(over="ignore"):
+                pixels = data.astype(np.float32)
+            pixels[~np.isfinite(pixels)] = np.nan
         uncertainty = None
         if rms is not None:
-            uncertainty = StdDevUncertainty(_plane(rms, data.shape, "rms"))
+            uncertainty = StdDevUncertainty(_plane(rms, data.shape, "rms"), copy=False)
         super().__init__(pixels, uncertainty=uncertainty, wcs=wcs, unit=unit, meta=dict(meta or {}))
         self.beam = beam
         self.frequency = None if frequency is None else u.Quantity(frequency).to(u.MHz)
@@ -275,14 +279,14 @@ class ClusterImage(NDData):
         return np.linalg.inv(np.degrees(matrix) * 3600)
 
     def replace(self, **changes):
-        """Return a copy with some of the constructor's arguments changed.
+        """Return an image with some of the constructor's arguments changed; planes that are not changed are shared.
 
         Examples
         --------
         >>> clipped = image.replace(data=image.data.clip(0), flags=(*image.flags, "clipped"))  # doctest: +SKIP
         """
         settings = {
-            "data": self.data, "wcs": self.wcs, "unit": self.unit, "beam": self.beam,
+            "data": _Shared(self.data), "wcs": self.wcs, "unit": self.unit, "beam": self.beam,
             "frequency": self.frequency, "name": self.name, "rms": self.rms,
             "background": self.background, "flags": self.flags, "meta": self.meta,
         }
@@ -328,6 +332,12 @@ class ClusterImage(NDData):
 
     def _repr_html_(self):
         return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+class _Shared(NamedTuple):
+    """Pixels that are those of an image already."""
+
+    pixels: np.ndarray
 
 
 def _sky_per_pixel(wcs, shape):

@@ -355,7 +355,7 @@ def test_a_histogram_without_a_fit(monkeypatch):
 
 
 def test_settings_that_cannot_be_used():
-    with pytest.raises(HaloInputError, match="method is one of map, clipped, residual, patches, from_map .*'median'"):
+    with pytest.raises(HaloInputError, match="method is one of map, overlapping, clipped, .*, from_map .*'median'"):
         NoiseEstimator("median")(FREE)
     for settings_ in ({"sigma": 0}, {"clip_sigma": -3}, {"sigma": np.nan}):
         with pytest.raises(HaloInputError, match="sigma and clip_sigma must be positive"):

@@ -1,4 +1,4 @@
-"""Noise: five ways to measure the rms of an image, and what is left to do where it was clipped away.
+"""Noise: six ways to measure the rms of an image, and what is left to do where it was clipped away.
 
 Imports of scipy, photutils, regions and matplotlib stand inside the functions that need them:
 ``import halopy`` must stay light.
@@ -13,17 +13,22 @@ from astropy.coordinates import SkyCoord
 from halopy.errors import HaloInputError, UnusableImageError
 from halopy.image import ClusterImage
 from halopy.model import Step
-from halopy.survey import surveys
+from halopy.preprocess.patches import boxes_at, emptiest_boxes, region_pixels
+from halopy.preprocess.project import SkyToPixel
+from halopy.preprocess.zeros import (
+    CLIPPED_ZEROS,
+    UNDERCLIPPED_ZEROS,
+    has_hole,
+    noise_of_clipped,
+    noise_of_underclipped,
+)
 
 __all__ = ["NoiseEstimator"]
 
-METHODS = ("map", "clipped", "residual", "patches", "from_map")
-CLIPPED_ZEROS = 0.5
-"""Above this fraction of exact zeros an image counts as clipped."""
-UNDERCLIPPED_ZEROS = 0.05
-"""Above this fraction the hole that a low clip leaves in the distribution would bias a fit."""
-NEGATIVE = 0.7
-"""Above this fraction of negative pixels the noise that is left does not lie about zero."""
+MAPS = ("map", "overlapping")
+METHODS = (*MAPS, "clipped", "residual", "patches", "from_map")
+REACH = 6
+"""Boxes around a position: the spline through the mesh forgets those beyond, to 0.27^6 of their difference."""
 
 
 class NoiseEstimator(Step):
@@ -33,9 +38,13 @@ class NoiseEstimator(Step):
     ----------
     method : str, optional
         ``"map"`` (default)
-            Local rms and background over boxes: the scaled median absolute deviation of
-            sigma-clipped pixels on a mesh, interpolated (photutils `~photutils.background.Background2D`;
-            the design of SExtractor [1]_ and BANE [2]_). Positive everywhere, NaN where the image is.
+            Local rms and background over boxes: the median and the scaled median absolute deviation of
+            sigma-clipped pixels on a mesh, interpolated (the design of SExtractor [1]_, the numbers of
+            `~photutils.background.Background2D`). Positive everywhere, NaN where the image is.
+        ``"overlapping"``
+            Mean and standard deviation of the clipped pixels of boxes that overlap, on a grid six times as
+            fine (the geometry and statistics of BANE [2]_): it follows steeper changes, and believes more in
+            faint sources.
         ``"clipped"``
             One number: a Gaussian fitted to the histogram of the iteratively clipped image
             (arXiv 2411.15559, "noise I").
@@ -48,7 +57,7 @@ class NoiseEstimator(Step):
         ``"from_map"``
             The user's own maps, see `from_map`.
     box : `~astropy.units.Quantity` or int, optional
-        Size of a box or patch: an angle or pixels. Default 24 beams for ``"map"`` (wider than any
+        Size of a box or patch: an angle or pixels. Default 24 beams for maps (wider than any
         halo worth finding, which must not enter its own noise), 8 beams for ``"patches"``; never
         more than half of the image.
     sigma : float, optional
@@ -72,7 +81,9 @@ class NoiseEstimator(Step):
     ``clipped``. Where 5 to 50 % are zero, a low threshold t has cut a hole into the noise; from the
     zeroed fraction f of Gaussian noise, sigma = t / (sqrt(2) erfinv(f)) (``"zeros"``, flag
     ``clipped-low``). Where the noise lies about a negative level, which that formula does not know,
-    sigma is the distance between the quantiles at minus two and minus one sigma (``"wing"``).
+    sigma is the distance between the quantiles at minus two and minus one sigma (``"wing"``). Where up
+    to half of the pixels are zero and there is no hole, the zeros are blanks, as of a mosaic's border: they
+    take no part, and have no rms (NaN).
 
     References
     ----------
@@ -142,50 +153,103 @@ class NoiseEstimator(Step):
             raise HaloInputError(f"method is one of {', '.join(METHODS)}", found=self.method)
         if not (self.sigma > 0 and self.clip_sigma > 0):
             raise HaloInputError("sigma and clip_sigma must be positive", found=(self.sigma, self.clip_sigma))
-        pixels = image.data[image.valid]
         path = image.meta.get("path")
-        if pixels.size == 0:
+        from halopy.preprocess.boxes import pixel_counts
+
+        n, zeros, least, greatest = pixel_counts(image.data)
+        if n == 0:
             raise UnusableImageError("no usable pixels: all are NaN", path=path)
-        if pixels.min() == pixels.max():
-            raise UnusableImageError("no noise: the image is constant", path=path, found=float(pixels.min()))
+        if least == greatest:
+            raise UnusableImageError("no noise: the image is constant", path=path, found=least)
         if self.method == "from_map":
             return self._from_map(image)
-        zeros = float(np.mean(pixels == 0))
-        if zeros > CLIPPED_ZEROS:
-            rms, method = self._of_clipped(image, pixels)
+        if zeros > CLIPPED_ZEROS * n:
+            rms, method = noise_of_clipped(image, self.clip_sigma)
             return _with_noise(image, rms, None, method, ("clipped",))
-        if zeros > UNDERCLIPPED_ZEROS and self.method != "residual":
-            rms, method = _of_underclipped(pixels, zeros)
-            return _with_noise(image, rms, None, method, ("clipped-low",))
-        if self.method == "map":
-            background, rms = self._map(image)
-            return _with_noise(image, rms, background, "map")
+        measured = image
+        if zeros:
+            if not has_hole(image.data, zeros):
+                measured = image.replace(data=np.where(image.data == 0, np.nan, image.data))
+            elif zeros > UNDERCLIPPED_ZEROS * n and self.method != "residual":
+                rms, method = noise_of_underclipped(image.data[image.valid], zeros / n)
+                return _with_noise(image, rms, None, method, ("clipped-low",))
+        if self.method in MAPS:
+            background, rms = self._maps(measured)
+            return _with_noise(image, rms, background, self.method)
         if self.method == "patches":
-            return _with_noise(image, self._patches(image), None, "patches")
-        if self.method == "residual":
-            residual = _as_image(self.residual, image, "residual")
-            pixels = residual.data[residual.valid] * residual.unit.to(image.unit)
-        mean, rms = self._histogram_fit(pixels)[:2]
-        return _with_noise(image, rms, np.full(image.shape, mean), self.method)
+            return _with_noise(image, np.where(measured.valid, self._patches(measured), np.nan), None, "patches")
+        source = _as_image(self.residual, image, "residual") if self.method == "residual" else measured
+        mean, rms = self._histogram_fit(source.data[source.valid] * source.unit.to(image.unit))[:2]
+        return _with_noise(image, np.where(measured.valid, rms, np.nan), np.full(image.shape, mean), self.method)
 
-    def _map(self, image):
-        from astropy.stats import SigmaClip
-        from photutils.background import Background2D, MADStdBackgroundRMS, MedianBackground
+    def at(self, image, positions):
+        """Return background and rms at sky positions only.
+
+        Where a map would be made and the positions are few, only their surroundings are measured: the
+        numbers are those of the map, to what boxes more than six boxes away weigh in it.
+
+        Parameters
+        ----------
+        image : ClusterImage
+        positions : `~astropy.coordinates.SkyCoord`
+            ``(n,)``.
+
+        Returns
+        -------
+        background, rms : `~astropy.units.Quantity`
+            ``(n,)`` in the unit of the image; NaN off the image, and a background of NaN where none is measured.
+
+        Raises
+        ------
+        HaloInputError
+            As of a call.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy import units as u
+        >>> from astropy.wcs import WCS
+        >>> from halopy import Beam, ClusterImage, NoiseEstimator
+        >>> wcs = WCS(naxis=2)
+        >>> wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-1 / 120, 1 / 120]
+        >>> pixels = np.random.default_rng(1).normal(0, 0.01, (200, 200))
+        >>> image = ClusterImage(pixels, wcs=wcs, unit=u.Jy / u.beam, beam=Beam(2 * u.arcmin))
+        >>> background, rms = NoiseEstimator(box=10).at(image, wcs.pixel_to_world([50, 900], [60, 60]))
+        >>> print(rms.round(2))
+        [0.01  nan] Jy / beam
+        """
+        x, y = SkyToPixel(image.wcs, image.shape)(positions.icrs.ra.deg, positions.icrs.dec.deg)
+        with np.errstate(invalid="ignore"):
+            inside = (x > -0.5) & (y > -0.5) & (x < image.shape[1] - 0.5) & (y < image.shape[0] - 0.5)
+        found = np.full((2, inside.size), np.nan)
+        if inside.any():
+            found[:, inside] = self._at(image, *(np.rint(place[inside]).astype(int) for place in (x, y)))
+        return tuple(values * image.unit for values in found)
+
+    def _at(self, image, x, y):
+        box = self._box_pixels(image, beams=24) if self.method in MAPS else np.inf
+        if len(x) * ((2 * REACH + 1) * box)**2 > image.data.size or (image.data == 0).any():
+            measured = self(image)
+            background = np.full(len(x), np.nan) if measured.background is None else measured.background[y, x]
+            return background, measured.rms[y, x]
+        here, found = type(self)(**(self.params | {"box": box})), []
+        for a, b in zip(x.tolist(), y.tolist(), strict=True):
+            left, bottom = (max(0, (c // box - REACH) * box) for c in (a, b))
+            part = here(image[bottom:(b // box + REACH + 1) * box, left:(a // box + REACH + 1) * box])
+            found.append((part.background[b - bottom, a - left], part.rms[b - bottom, a - left]))
+        return np.transpose(found)
+
+    def _maps(self, image):
+        from halopy.preprocess.noise_maps import overlapping_boxes, tiled_boxes
 
         box = self._box_pixels(image, beams=24)
-        pixels = image.data.astype(np.float64)
-        background = Background2D(
-            pixels, (min(box, image.shape[0]), min(box, image.shape[1])), coverage_mask=~image.valid,
-            fill_value=np.nan, exclude_percentile=80, filter_size=3,
-            sigma_clip=SigmaClip(sigma=self.sigma, maxiters=10), bkg_estimator=MedianBackground(sigma_clip=None),
-            bkg_rms_estimator=MADStdBackgroundRMS(sigma_clip=None))
-        mesh = background.background_rms_mesh
-        positive = mesh[mesh > 0]
-        if positive.size == 0:
-            raise UnusableImageError("no noise: more than half of the pixels of every box are equal",
-                                 path=image.meta.get("path"), hint="a larger box")
-        # The spline between a noisy and a quiet box may overshoot, below zero even (PyBDSF issue 215).
-        return background.background, np.clip(background.background_rms, positive.min(), positive.max())
+        try:
+            if self.method == "overlapping":
+                return overlapping_boxes(image.data, box, sigma=self.sigma)
+            return tiled_boxes(image.data, tuple(min(box, n) for n in image.shape), sigma=self.sigma)
+        except UnusableImageError as error:
+            error.path = image.meta.get("path")
+            raise
 
     def _patches(self, image):
         size = self._box_pixels(image, beams=8)
@@ -194,7 +258,7 @@ class NoiseEstimator(Step):
         elif isinstance(self.patches, SkyCoord):
             patches = boxes_at(image, self.patches, size)
         else:
-            patches = _region_pixels(self.patches, image)
+            patches = region_pixels(self.patches, image)
         if len(patches) < 5:
             raise HaloInputError("the noise of patches needs at least 5 of them", found=len(patches),
                                  hint="a smaller box, or more patches")
@@ -227,19 +291,6 @@ class NoiseEstimator(Step):
             raise HaloInputError(f"no Gaussian fits the histogram of these pixels: {error}",
                                  hint="method='map'") from error
         return float(mean), float(abs(rms)), edges, counts, float(amplitude)
-
-    def _of_clipped(self, image, pixels):
-        level = np.sort(np.abs(pixels[pixels != 0]))
-        # A clip leaves a wall: many pixels just above the threshold, none below. A faint tail has none.
-        wall = np.searchsorted(level, 1.1 * level[0]) / level.size
-        if level.size >= 20 and wall > 0.02:
-            return float(level[0]) / self.clip_sigma, "clip-edge"
-        if image.meta.get("survey") in surveys:
-            preset = surveys[image.meta["survey"]].rms
-            if preset.unit.is_equivalent(image.unit):
-                return float(preset.to_value(image.unit)), "preset"
-        raise UnusableImageError("this image is clipped and no threshold can be seen in it, so its noise is unknown",
-                             path=image.meta.get("path"), hint="survey=, or NoiseEstimator.from_map(rms)")
 
     def _from_map(self, image):
         if self.rms_map is None:
@@ -315,53 +366,6 @@ class NoiseEstimator(Step):
         return figure
 
 
-def emptiest_boxes(image, size, n):
-    """Return the pixels of the ``n`` boxes with the least peak over scatter, and so the fewest sources."""
-    ny, nx = (length // size for length in image.shape)
-    boxes = [image.data[j * size:(j + 1) * size, i * size:(i + 1) * size].ravel() for j in range(ny) for i in range(nx)]
-    boxes = [b for b in boxes if np.isfinite(b).mean() > 0.9 and np.nanmin(b) < np.nanmedian(b)]
-    peaks = []
-    for b in boxes:
-        median = np.nanmedian(b)
-        # The scatter from the lower half is blind to sources, which are positive.
-        scatter = np.sqrt(np.nanmean((b[b < median] - median) ** 2))
-        peaks.append((np.nanmax(b) - median) / scatter)
-    return [boxes[k] for k in np.argsort(peaks)[:n]]
-
-
-def boxes_at(image, positions, size):
-    """Return the pixels of boxes about sky positions."""
-    x, y = np.atleast_1d(*image.wcs.world_to_pixel(positions))
-    boxes = []
-    for number, (a, b) in enumerate(zip(x, y, strict=True)):
-        if not (np.isfinite(a) and np.isfinite(b) and 0 <= a < image.shape[1] and 0 <= b < image.shape[0]):
-            raise HaloInputError(f"patch {number} lies outside the image", path=image.meta.get("path"),
-                                 found=positions.ravel()[number].to_string("hmsdms"))
-        i, j = (max(0, int(round(c - (size - 1) / 2))) for c in (a, b))
-        boxes.append(image.data[j:j + size, i:i + size].ravel())
-    return boxes
-
-
-def _region_pixels(path, image):
-    from regions import Regions, SkyRegion
-
-    try:
-        regions = Regions.read(str(path), format="ds9")
-    except Exception as error:  # the parser answers a bad file with many kinds of exception
-        raise HaloInputError(f"cannot read this DS9 region file: {error}", path=path) from error
-    patches = []
-    for number, region in enumerate(regions):
-        pixel_region = region.to_pixel(image.wcs) if isinstance(region, SkyRegion) else region
-        try:
-            values = pixel_region.to_mask().get_values(image.data)
-        except NotImplementedError as error:
-            raise HaloInputError(f"region {number} has no area", path=path, found=type(region).__name__) from error
-        if values is None or values.size == 0:
-            raise HaloInputError(f"region {number} lies outside the image", path=path)
-        patches.append(values)
-    return patches
-
-
 def _as_image(source, image, what):
     if source is None:
         raise HaloInputError(f"method {what!r} needs the {what}", hint=f"NoiseEstimator({what!r}, {what}=path)")
@@ -383,18 +387,8 @@ def _as_image(source, image, what):
     return other
 
 
-def _of_underclipped(pixels, zeros):
-    from scipy.special import erfinv
-
-    kept = pixels[pixels != 0]
-    if np.mean(kept < 0) > NEGATIVE:
-        # Sources are positive, so noise about a negative level is what remains; below it nothing was zeroed.
-        two, one = np.quantile(pixels, (0.02275, 0.15866))
-        return float(one - two), "wing"
-    return float(np.abs(kept).min() / (np.sqrt(2) * erfinv(zeros))), "zeros"
-
-
 def _with_noise(image, rms, background, method, flags=()):
-    rms = np.where(image.valid, rms, np.nan)
+    if method not in MAPS:  # which have it so
+        rms = np.where(image.valid, rms, np.float32(np.nan))
     return image.replace(rms=rms, background=background, flags=(*image.flags, *flags),
                          meta={**image.meta, "rms_method": method})

@@ -1,0 +1,288 @@
+"""The compiled part of noise maps: statistics of boxes, and the surface through them.
+
+Imported inside functions, so that ``import halopy`` stays light. Rows of boxes are shared out among threads
+(`halopy.preprocess.threads.in_threads`); no result depends on their number.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from halopy.preprocess.threads import in_threads
+
+__all__ = ["box_statistics", "cell_moments", "pixel_counts", "surface"]
+
+MAD_TO_SIGMA = 1.482602218505602
+MAX_ITERATIONS = 10
+BAND = 64
+BLOCK = 1024
+
+
+def box_statistics(data, box, *, sigma=3.0, min_fraction=0.2):
+    """Median and scaled median absolute deviation of the sigma-clipped pixels of boxes that tile an image.
+
+    What stays lies within ``sigma`` standard deviations of the median of what stays, as in
+    `astropy.stats.SigmaClip`. The pixels of a box are sorted once, and all else is read off.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        ``(ny, nx)`` float32, NaN where there is none.
+    box : tuple of int
+        ``(height, width)`` of a box. Those at the upper and right border may hang over.
+    sigma : float, optional
+    min_fraction : float, optional
+        Boxes of which less than this fraction is left are NaN.
+
+    Returns
+    -------
+    median, rms : `~numpy.ndarray`
+        One number a box, float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from halopy.preprocess.boxes import box_statistics
+    >>> median, rms = box_statistics(np.arange(16, dtype=np.float32).reshape(4, 4), (4, 2))
+    >>> print(median, rms.round(2))
+    [[6.5 8.5]] [[5.93 5.93]]
+    """
+    height, width = box
+    shape = tuple(-(-n // b) for n, b in zip(data.shape, box, strict=True))
+    median, rms = np.empty((2, *shape))
+    fewest = min_fraction * height * width - 1e-6
+
+    def work(row):
+        part = data[row * height:(row + 1) * height]
+        pixels = np.full((shape[1], height, width), np.nan, dtype=np.float32)
+        whole, rest = divmod(data.shape[1], width)
+        pixels[:whole, :len(part)] = part[:, :whole * width].reshape(len(part), whole, width).transpose(1, 0, 2)
+        pixels[whole:, :len(part), :rest] = part[:, whole * width:]
+        pixels = pixels.reshape(shape[1], -1)
+        pixels.sort(axis=1)  # NaN last
+        _clipped(pixels, sigma, fewest, median[row], rms[row])
+
+    in_threads(work, range(shape[0]))
+    return median, rms
+
+
+def cell_moments(data, cell, centre, half_width):
+    """Number, sum and sum of squares of the pixels of each cell that lie near a level, about that level.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        ``(ny, nx)`` float32.
+    cell : int
+        Pixels of the side of a cell.
+    centre, half_width : `~numpy.ndarray`
+        Of the interval that counts, one a cell, float32.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        ``(3, cells along y, cells along x)`` float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from halopy.preprocess.boxes import cell_moments
+    >>> pixels = np.array([[1, 2], [3, 50]], dtype=np.float32)
+    >>> print(cell_moments(pixels, 2, np.full((1, 1), 2, np.float32), np.full((1, 1), 5, np.float32)).ravel())
+    [3. 0. 2.]
+    """
+    moments = np.empty((3, *centre.shape), dtype=np.float32)
+    in_threads(lambda row: _moments(data, row, cell, centre[row], half_width[row], moments[:, row]),
+               range(len(centre)))
+    return moments
+
+
+def pixel_counts(data):
+    """Return the number of pixels with data, that of exact zeros, the least and the greatest value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from halopy.preprocess.boxes import pixel_counts
+    >>> print(pixel_counts(np.array([[0, np.nan], [-2, 5]], dtype=np.float32)))
+    (3, 1, -2.0, 5.0)
+    """
+    found = np.empty((4, -(-len(data) // BAND)))
+
+    def work(band):
+        part = data[band * BAND:(band + 1) * BAND]
+        found[:, band] = (np.count_nonzero(part == part), np.count_nonzero(part == 0),
+                          np.fmin.reduce(part, axis=None), np.fmax.reduce(part, axis=None))
+
+    in_threads(work, range(found.shape[1]))
+    return (int(found[0].sum()), int(found[1].sum()), float(np.fmin.reduce(found[2])),
+            float(np.fmax.reduce(found[3])))
+
+
+def surface(mesh, data, cell, *, bounds=(-np.inf, np.inf)):
+    """The cubic spline through a mesh of values, at every pixel of an image.
+
+    Parameters
+    ----------
+    mesh : `~numpy.ndarray`
+        One value for the centre of each cell, finite.
+    data : `~numpy.ndarray`
+        ``(ny, nx)``: where it is NaN the surface is NaN.
+    cell : tuple of int
+        ``(height, width)`` of a cell in pixels.
+    bounds : tuple of float, optional
+        What goes beyond is set to them: between a noisy and a quiet cell a spline overshoots.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        ``(ny, nx)`` float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from halopy.preprocess.boxes import surface
+    >>> print(surface(np.array([[1.0, 2.0]]), np.zeros((1, 4), np.float32), (1, 2)).round(2))
+    [[0.86 1.23 1.77 2.14]]
+    """
+    from scipy.ndimage import spline_filter
+
+    # Mirrored about the border of the image, which lies half a cell outside the outermost centres.
+    mesh = np.pad(spline_filter(np.asarray(mesh, dtype=float), mode="reflect"), 2, mode="symmetric").astype(np.float32)
+    weights, first = _taps(cell[1])
+    windows = np.lib.stride_tricks.sliding_window_view(mesh, 4, axis=1)
+    lines = np.empty((len(mesh), windows.shape[1] - 1, cell[1]), dtype=np.float32)
+    for half in (0, 1):  # of a cell: the pixels left of its centre, and the others, lie between different nodes
+        lines[:, :, first == half] = windows[:, half:half + lines.shape[1]] @ weights[first == half].T
+    lines = lines.reshape(len(mesh), -1)
+    weights, first = _taps(cell[0])
+    result = np.empty(data.shape, dtype=np.float32)
+    low, high = (np.float32(bound) for bound in bounds)
+    in_threads(lambda row: _blend(lines, row, weights, first, data, low, high, result),
+               range(-(-data.shape[0] // cell[0])))
+    return result
+
+
+def _taps(n):
+    """Weights ``(n, 4)`` of the cubic B-spline at each pixel of a cell, and the first node they belong to."""
+    place = (np.arange(n) + 0.5) / n - 0.5
+    first = np.floor(place)
+    t = (place - first)[:, None]
+    weights = np.hstack([(1 - t)**3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t)**3 - 6 * (1 - t)**2 + 4, t**3]) / 6
+    return weights.astype(np.float32), first.astype(np.int64) + 1  # of two nodes of padding
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _clipped(pixels, sigma, fewest, median, rms):
+    for i in range(len(pixels)):
+        x = pixels[i]
+        low, high = 0, len(x)
+        while low < high:  # the first NaN
+            middle = (low + high) // 2
+            if np.isnan(x[middle]):
+                high = middle
+            else:
+                low = middle + 1
+        low, high = 0, low
+        median[i] = rms[i] = np.nan
+        if high == 0:
+            continue
+        pivot = np.float64(x[high // 2])
+        total, squares = _sums(x[:high], pivot)
+        most = squares
+        level = _middle(x, low, high)
+        for _ in range(MAX_ITERATIONS):
+            n = high - low
+            mean = total / n
+            reach = sigma * np.sqrt(max(squares / n - mean * mean, 0.0))
+            before = n
+            while x[low] < level - reach:
+                total -= x[low] - pivot
+                squares -= (x[low] - pivot)**2
+                low += 1
+            while x[high - 1] > level + reach:
+                total -= x[high - 1] - pivot
+                squares -= (x[high - 1] - pivot)**2
+                high -= 1
+            if high - low == before:
+                break
+            level = _middle(x, low, high)
+            if squares < 1e-6 * most:  # what the sums have lost with the brightest pixels
+                total, squares = _sums(x[low:high], pivot)
+                most = squares
+        n = high - low
+        if n > fewest:
+            median[i] = level
+            rms[i] = MAD_TO_SIGMA / 2 * (_distance(x, low, high, level, (n - 1) // 2)
+                                              + _distance(x, low, high, level, n // 2))
+
+
+@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _sums(x, pivot):
+    total, squares = 0.0, 0.0
+    for i in range(len(x)):
+        d = x[i] - pivot
+        total += d
+        squares += d * d
+    return total, squares
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _middle(x, low, high):
+    n = high - low
+    return (np.float64(x[low + (n - 1) // 2]) + np.float64(x[low + n // 2])) / 2
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _distance(x, low, high, level, k):
+    """The distance from a level to the (k + 1)-th nearest of sorted numbers: they and all nearer are neighbours."""
+    high -= k + 1
+    while low < high:
+        middle = (low + high) // 2
+        if level - x[middle] > x[middle + k + 1] - level:
+            low = middle + 1
+        else:
+            high = middle
+    return max(level - x[low], x[low + k] - level)
+
+
+@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _moments(data, row, cell, centre, half_width, moments):
+    together = BLOCK // cell + 1  # cells whose sums stay in the nearest cache
+    level, reach, n, total, squares = np.empty((5, together * cell), dtype=np.float32)
+    for start in range(0, len(centre), together):
+        cells = min(together, len(centre) - start)
+        for i in range(cells):
+            level[i * cell:(i + 1) * cell] = centre[start + i]
+            reach[i * cell:(i + 1) * cell] = half_width[start + i]
+        n[:], total[:], squares[:] = 0, 0, 0
+        for y in range(row * cell, min((row + 1) * cell, data.shape[0])):
+            line = data[y, start * cell:(start + cells) * cell]
+            for x in range(len(line)):
+                d = line[x] - level[x]
+                near = (d < reach[x]) & (d > -reach[x])  # never for NaN
+                d = d if near else np.float32(0)
+                n[x] += np.float32(1) if near else np.float32(0)
+                total[x] += d
+                squares[x] += d * d
+        for i in range(cells):
+            part = slice(i * cell, (i + 1) * cell)
+            moments[0, start + i] = n[part].sum()
+            moments[1, start + i] = total[part].sum()
+            moments[2, start + i] = squares[part].sum()
+
+
+@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _blend(lines, row, weights, first, data, low, high, result):
+    height = len(weights)
+    for i in range(min(height, data.shape[0] - row * height)):
+        top = row + first[i]
+        one, two, three, four = lines[top], lines[top + 1], lines[top + 2], lines[top + 3]
+        a, b, c, d = weights[i, 0], weights[i, 1], weights[i, 2], weights[i, 3]
+        pixels, line = data[row * height + i], result[row * height + i]
+        for x in range(len(line)):
+            value = a * one[x] + b * two[x] + c * three[x] + d * four[x]
+            value = low if value < low else value
+            value = high if value > high else value
+            line[x] = value if pixels[x] == pixels[x] else np.float32(np.nan)

@@ -1,0 +1,156 @@
+"""Background and noise at every pixel of an image: a mesh of boxes, and the surface through it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from halopy.errors import UnusableImageError
+
+__all__ = ["overlapping_boxes", "tiled_boxes"]
+
+CELLS = 6
+"""Cells to the side of an overlapping box, as of BANE's default grid and box."""
+ROWS = 3
+"""A first look at the image takes every third row: rows of one beam are alike."""
+MIN_FRACTION = 0.2
+
+
+def tiled_boxes(data, box, *, sigma=3.0):
+    """Median and scaled median absolute deviation of the clipped pixels of boxes side by side.
+
+    The mesh is filtered by a median of 3 × 3 and interpolated by a cubic spline: to rounding what
+    `~photutils.background.Background2D` makes of the same settings.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        ``(ny, nx)`` float32, NaN where there is none.
+    box : tuple of int
+        ``(height, width)`` in pixels.
+    sigma : float, optional
+        Clipping threshold.
+
+    Returns
+    -------
+    background, rms : `~numpy.ndarray`
+        ``(ny, nx)`` float32; the rms is positive. NaN where the data are.
+
+    Raises
+    ------
+    UnusableImageError
+        No box holds enough data, or in none there is noise.
+
+    References
+    ----------
+    Bertin & Arnouts 1996, A&AS 117, 393, doi:10.1051/aas:1996164.
+    """
+    from halopy.preprocess.boxes import box_statistics
+
+    background, rms = box_statistics(data, box, sigma=sigma, min_fraction=MIN_FRACTION)
+    return _surfaces(_filtered(_filled(background)), _filtered(_filled(rms)), data, box)
+
+
+def overlapping_boxes(data, box, *, sigma=3.0):
+    """Mean and standard deviation of the clipped pixels of boxes that overlap, on a grid six times as fine as they are.
+
+    The geometry and the statistic of BANE [1]_, whose defaults are a grid of four and a box of 24 beams of four
+    pixels. Each pixel is looked at once instead of 36 times: those within ``sigma`` of what a first look at every
+    third row has found are summed over cells of the grid, with their squares, and the sums over boxes.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        ``(ny, nx)`` float32, NaN where there is none.
+    box : int
+        Side in pixels, made a multiple of six.
+    sigma : float, optional
+        Clipping threshold.
+
+    Returns
+    -------
+    background, rms : `~numpy.ndarray`
+        As of `tiled_boxes`.
+
+    Raises
+    ------
+    UnusableImageError
+        No box holds enough data, or in none there is noise.
+
+    References
+    ----------
+    .. [1] Hancock, Trott & Hurley-Walker 2018, PASA 35, e011, doi:10.1017/pasa.2018.3
+    """
+    from scipy.ndimage import map_coordinates
+
+    from halopy.preprocess.boxes import box_statistics, cell_moments
+
+    cell = max(1, round(box / CELLS))
+    first = max(1, CELLS * cell // ROWS)
+    level, noise = (_filled(mesh) for mesh in box_statistics(data[::ROWS], (first, CELLS * cell), sigma=sigma,
+                                                             min_fraction=MIN_FRACTION))
+    noise = np.clip(noise, *_positive(noise))
+    cells = [-(-n // cell) for n in data.shape]
+    places = np.meshgrid(*((np.arange(n) + 0.5) * cell / size - 0.5 for n, size in
+                           zip(cells, (first * ROWS, CELLS * cell), strict=True)), indexing="ij")
+    level, noise = (map_coordinates(mesh, places, order=1, mode="nearest") for mesh in (level, noise))
+    pixels = np.outer(*(np.diff(np.minimum(np.arange(m + 1) * cell, n))
+                        for m, n in zip(cells, data.shape, strict=True)))
+    centre, reach = level.astype(np.float32), (sigma * noise).astype(np.float32)
+    number, total, squares = cell_moments(data, cell, centre, reach).astype(float)
+    squares += 2 * centre * total + number * centre.astype(float)**2
+    total += number * centre
+    number, total, squares, within = (_over_boxes(z) for z in (number, total, squares, pixels))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        level = total / number
+        noise = np.sqrt(np.maximum(squares / number - level**2, 0))
+    missing = ~(number > MIN_FRACTION * within)
+    level, noise = (_filled(np.where(missing, np.nan, z)) for z in (level, noise))
+    # Boxes lie about the corners of cells, values at their centres.
+    level, noise = ((z[1:, 1:] + z[1:, :-1] + z[:-1, 1:] + z[:-1, :-1]) / 4 for z in (level, noise))
+    return _surfaces(level, noise, data, (cell, cell))
+
+
+def _over_boxes(cells):
+    """Sum cells over boxes of 6 × 6 of them about each corner of the grid; boxes end where the image ends."""
+    summed = np.pad(cells, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    for axis in (0, 1):
+        node = np.arange(summed.shape[axis])
+        upper, lower = np.minimum(node + CELLS // 2, node[-1]), np.maximum(node - CELLS // 2, 0)
+        summed = summed.take(upper, axis) - summed.take(lower, axis)
+    return summed
+
+
+def _positive(mesh):
+    """The least and the greatest positive value."""
+    positive = mesh[mesh > 0]
+    if positive.size == 0:
+        raise UnusableImageError("no noise: more than half of the pixels of every box are equal", hint="a larger box")
+    return positive.min(), positive.max()
+
+
+def _filled(mesh):
+    """Give boxes without enough data the mean of the ten nearest others, weighted by the inverse of their distance."""
+    missing = np.isnan(mesh)
+    if not missing.any():
+        return mesh
+    if missing.all():
+        raise UnusableImageError("no noise: every box has data in less than a fifth of its pixels",
+                                 hint="another box, or NoiseEstimator.from_map(rms)")
+    from photutils.utils import ShepardIDWInterpolator
+
+    mesh = mesh.copy()
+    mesh[missing] = ShepardIDWInterpolator(np.argwhere(~missing), mesh[~missing])(np.argwhere(missing), n_neighbors=10)
+    return mesh
+
+
+def _filtered(mesh):
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(mesh, 1, constant_values=np.nan), (3, 3))
+    return np.nanmedian(windows, axis=(2, 3))
+
+
+def _surfaces(background, rms, data, cell):
+    from halopy.preprocess.boxes import surface
+
+    # The spline between a noisy and a quiet box may overshoot, below zero even (PyBDSF issue 215).
+    return (surface(background, data, cell, bounds=(background.min(), background.max())),
+            surface(rms, data, cell, bounds=_positive(rms)))

@@ -1,0 +1,39 @@
+"""Parts of one array shared out among threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["in_threads"]
+
+
+def in_threads(work, parts):
+    """Call ``work(part)`` for every part, in as many threads as ``NUMBA_NUM_THREADS`` says (default: all processors).
+
+    For compiled functions that release the interpreter's lock and write to different places: the results are
+    then the same for any number of threads. No thread is left when it returns, so that the process may be forked.
+
+    Parameters
+    ----------
+    work : callable
+    parts : sequence
+
+    Examples
+    --------
+    >>> from halopy.preprocess.threads import in_threads
+    >>> squares = [0, 0, 0]
+    >>> in_threads(lambda i: squares.__setitem__(i, i**2), range(3))
+    >>> squares
+    [0, 1, 4]
+    """
+    import numba
+
+    parts = list(parts)
+    threads = min(numba.config.NUMBA_NUM_THREADS, len(parts))
+    if threads < 2:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, part) for part in parts]:
+            done.result()
