@@ -16,9 +16,11 @@ from halopy.image import ClusterImage
 from halopy.io.catalog import read_targets
 from halopy.io.detections import blank_detections, masked_column
 from halopy.model import Model
+from halopy.preprocess.controls import control_pixels
 from halopy.preprocess.cutout import CutoutMaker
 from halopy.preprocess.noise import NoiseEstimator
 from halopy.preprocess.project import SkyToPixel
+from halopy.preprocess.threads import one_blas_thread
 from halopy.preprocess.units import in_jansky_per_beam
 from halopy.registry import classifiers
 from halopy.survey import surveys
@@ -26,7 +28,6 @@ from halopy.survey import surveys
 __all__ = ["Detector"]
 
 MIN_CONTROLS = 50
-MIN_COVERAGE = 0.5
 ZEROS = 0.95
 
 
@@ -92,6 +93,7 @@ class Detector(Model):
         self.min_snr = min_snr
         self.max_candidates = max_candidates
 
+    @one_blas_thread()
     def __call__(self, image, targets=None, *, rng=None):
         """Score targets in an image.
 
@@ -123,6 +125,7 @@ class Detector(Model):
             return self._finish(blank, targets, image, error=str(error))
         return self._finish(self._score(image, targets, rng, blind=False), targets, image)
 
+    @one_blas_thread()
     def search(self, image, *, rng=None):
         """Search a whole image.
 
@@ -167,10 +170,12 @@ class Detector(Model):
         image = self.prepare(image)
         return self._maker(image)(image, targets)
 
+    @one_blas_thread()
     def residuals(self, cutouts):
         """Return cutouts without compact sources, as the fluxes are measured."""
         return self._filter().residual(cutouts)
 
+    @one_blas_thread()
     def explanations(self, cutouts):
         """Return what in each cutout speaks for a halo, in logits; None where the classifier does not tell.
 
@@ -302,34 +307,14 @@ class Detector(Model):
         -------
         `~astropy.coordinates.SkyCoord`
         """
-        from scipy.ndimage import uniform_filter
-
-        rng = np.random.default_rng(rng)
-        scale = image.pixel_scale
-        fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / scale).to_value(u.one))
-        # A control needs data over half of a region of twelve beams, and its own pixel.
-        window = max(1, int(round(12 * fwhm)))
-        nearby = uniform_filter(image.valid.astype(np.float32), window, mode="constant")
-        free = image.valid & (nearby >= MIN_COVERAGE)
-        wanted = self.n_controls if n is None else n
+        fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / image.pixel_scale).to_value(u.one))
         x, y = (np.zeros(0),) * 2
         if len(targets):
             x, y = SkyToPixel(image.wcs, image.shape)(targets.icrs.ra.deg, targets.icrs.dec.deg)
-        for share in (1.0, 0.5, 0.25):  # where many targets leave too little sky, controls come closer to them
-            allowed, reach = free.copy(), share * self.exclusion * fwhm
-            for a, b in zip(x, y, strict=True):
-                ys, xs = (slice(max(0, int(c - reach)), max(0, int(c + reach) + 2)) for c in (b, a))
-                rows, columns = np.ogrid[:image.shape[0], :image.shape[1]]
-                allowed[ys, xs] &= np.hypot(rows[ys] - b, columns[:, xs] - a) > reach
-            places = np.flatnonzero(allowed)
-            n = min(wanted, int(places.size / (2 * fwhm) ** 2))
-            if n >= min(wanted, MIN_CONTROLS):
-                break
-        if n == 0:
-            return SkyCoord([], [], unit="deg")
-        y, x = np.divmod(rng.choice(places, n, replace=False), image.shape[1])
-        jitter = rng.uniform(-0.5, 0.5, (2, n))
-        return image.wcs.pixel_to_world(x + jitter[0], y + jitter[1]).icrs
+        wanted = self.n_controls if n is None else n
+        x, y = control_pixels(image.valid, x, y, n=wanted, few=MIN_CONTROLS, fwhm=fwhm, exclusion=self.exclusion,
+                              rng=np.random.default_rng(rng))
+        return image.wcs.pixel_to_world(x, y).icrs if len(x) else SkyCoord([], [], unit="deg")
 
     def _candidates(self, image, significance):
         """Positions of the maxima of the significance map."""

@@ -1,10 +1,11 @@
-"""Parts of one array shared out among threads."""
+"""How many threads work: parts of one array shared out, and libraries that should not share."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
-__all__ = ["in_threads"]
+__all__ = ["in_threads", "one_blas_thread"]
 
 
 def in_threads(work, parts):
@@ -37,3 +38,20 @@ def in_threads(work, parts):
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, part) for part in parts]:
             done.result()
+
+
+@contextmanager
+def one_blas_thread():
+    """Hold the linear algebra under numpy to one thread: with many small matrices more are slower, up to tenfold.
+
+    Examples
+    --------
+    >>> from halopy.preprocess.threads import one_blas_thread
+    >>> @one_blas_thread()
+    ... def many_small_products():
+    ...     ...
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
