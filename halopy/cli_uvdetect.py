@@ -32,6 +32,8 @@ CERTAIN = 1e-4
 """A halo with a smaller p-value is subtracted before other targets are tested."""
 FAILED = 1e-3
 """A null test with a smaller p-value has failed."""
+SPREAD = 0.1
+"""Turns of phase across a cell up to which what a source shows there is not averaged away: 1.6 % of it is."""
 OWN = {
     "p_value": "Probability that noise gives such a positive S/N or a larger one at any radius (blind: and anywhere)",
     "snr": "Signal-to-noise ratio of the halo at the best radius, signed",
@@ -84,7 +86,8 @@ def uvdetect(arguments, *, progress=None):
     rng = np.random.default_rng(arguments.seed)
     searched = None
     if targets is None:
-        searched = search_halos(_binned(whole, None, arguments.bin), radius=settings["search_radius"],
+        corner = np.sqrt(2) * settings["search_radius"].to_value(u.rad)
+        searched = search_halos(_binned(whole, arguments.bin, sources, corner), radius=settings["search_radius"],
                                 sources=sources, rng=rng, **({"radii": settings["radii"]} if arguments.radii else {}))
         targets = searched[["position"]]
         if len(searched):
@@ -103,14 +106,19 @@ def uvdetect(arguments, *, progress=None):
         except HaloInputError as error:
             status[k] = "error"
             failures.append(f"{printable(targets['name'][k])}: {error}")
-    # What is certain at one target is no noise of the others: they are tested again without it.
+    # What is certain at one target is no noise of the others: they are tested again without it. The weakest comes
+    # first: what it seemed to be may have been a sidelobe of the others, and is then not subtracted from them.
     certain = _certain(measured, position)
-    for k in [k for k in numbers if measured[k] and set(certain) - {k}]:
+    for k in [*reversed(certain), *(k for k in numbers if measured[k] and k not in certain)]:
         near = {j for j in certain if j != k and position[j].separation(position[k]) < 3 * certain[j].r_e}
         blended |= {k} if near else set()
         others = [(position[j], found) for j, found in certain.items() if j not in {k} | near]
         if others:
             measured[k] = _measure(whole, stokes_v, position[k], others, sources, settings, arguments, rng)
+        if k in certain:
+            certain[k] = measured[k][0]
+            if not _is_certain(certain[k]):
+                del certain[k]
     table = _table(targets, measured, status, searched, _mean_frequency(whole), files, blended, arguments)
     written = write_detections(table, folder)
     write_uv_page(page, table, measured, visibilities=whole, files=files, sources=sources, radii=settings["radii"])
@@ -122,13 +130,16 @@ def _settings(arguments):
     """Return what the options say, with units."""
     if arguments.offsets < 0 or arguments.seed < 0:
         raise HaloInputError("--offsets and --seed must be 0 or more", found=min(arguments.offsets, arguments.seed))
-    if arguments.bin is not None and not arguments.bin > 0:
+    if arguments.bin is not None and not 0 < arguments.bin < np.inf:
         raise HaloInputError("--bin must be positive", found=arguments.bin, hint="--bin 2, in wavelengths")
     radii = RADII
     if arguments.radii:
         radii = u.Quantity([angle("--radii", text) for text in arguments.radii]).to(u.arcsec)
         if not (radii[0] > 0 and (np.diff(radii) > 0).all()):
             raise HaloInputError("--radii must be positive and ascending", found=" ".join(arguments.radii))
+    if arguments.confusion is not None and arguments.targets is None:
+        raise HaloInputError("--confusion needs --targets: the p-value of a search of the field does not know of it",
+                             hint="search without it, then --targets with what was found")
     confusion = None if arguments.confusion is None else _flux("--confusion", arguments.confusion)
     return {"radii": radii, "confusion": confusion, "search_radius": angle("--search-radius", arguments.search_radius)}
 
@@ -136,7 +147,7 @@ def _settings(arguments):
 def _flux(option, text):
     try:
         value = u.Quantity(text)
-        if not (value.isscalar and value.unit.is_equivalent(u.Jy) and value > 0 * u.Jy):
+        if not (value.isscalar and value.unit.is_equivalent(u.Jy) and 0 * u.Jy < value < np.inf * u.Jy):
             raise TypeError
     except (TypeError, ValueError):
         raise HaloInputError(f"{option} takes a positive flux density", found=text, hint=f"{option} 20mJy") from None
@@ -149,6 +160,9 @@ def _read(arguments, stokes):
     if weights not in ("scatter", "file"):
         weights = _flux("--weights", weights)
     parts, files = [], []
+    places = [Path(path).resolve() for path in arguments.files]
+    if len(set(places)) < len(places):
+        raise HaloInputError("a file is given twice", found=", ".join(map(str, arguments.files)))
     for path in arguments.files:
         mine = []
         for piece in Visibilities.read_chunks(path, weights=weights, ignore_flags=arguments.ignore_flags,
@@ -176,15 +190,27 @@ def _mean_frequency(visibilities):
     return np.average(np.broadcast_to(visibilities.frequency, len(visibilities)), weights=visibilities.weight) * u.Hz
 
 
-def _binned(visibilities, position, cell):
-    """Return them about a position, and averaged where that is asked for."""
-    moved = visibilities if position is None else visibilities.phased_to(position)
-    return moved if cell is None else moved.binned(cell)
+def _binned(visibilities, cell, sources, field=0.0):
+    """Return them averaged over cells, where that is asked for and leaves sources, and a field, what they are."""
+    if cell is None:
+        return visibilities
+    far = field
+    if sources is not None:
+        far = max(far, np.hypot(*sources.about(visibilities.centre).position.T).max())
+    if far * cell > SPREAD:
+        raise HaloInputError(f"the cells of --bin average away what is {np.degrees(np.arcsin(min(far, 1))):.1f} deg "
+                             "off, as a source or the edge of the field is", found=cell,
+                             hint=f"--bin {SPREAD / far:.2g}, or without that")
+    return visibilities.binned(cell)
+
+
+def _is_certain(found):
+    return found.snr > 0 and found.p_value < CERTAIN
 
 
 def _certain(measured, position):
     """Return the halos that are there, by target; of several within 3 r_e of the strongest, that one."""
-    found = {k: one[0] for k, one in enumerate(measured) if one and one[0].snr > 0 and one[0].p_value < CERTAIN}
+    found = {k: one[0] for k, one in enumerate(measured) if one and _is_certain(one[0])}
     kept = {}
     for k in sorted(found, key=lambda k: -found[k].snr):
         if not any(position[j].separation(position[k]) < 3 * other.r_e for j, other in kept.items()):
@@ -194,18 +220,19 @@ def _certain(measured, position):
 
 def _measure(whole, stokes_v, position, others, sources, settings, arguments, rng):
     """Return the detection at a position, and the visibilities against their distance with what was fitted."""
-    here = _binned(whole, position, arguments.bin)
+    here = whole.phased_to(position)
     for place, other in others:
         halo = ExponentialHalo(other.r_e, centre=tuple(direction_cosines(place, here.centre)))
         model = other.flux_held.value * halo.visibility(here.u, here.v, here.w)
         here = dataclasses.replace(here, vis=here.vis - model)
+    here = _binned(here, arguments.bin, sources)
     confusion = None
     if settings["confusion"] is not None:
         confusion = Confusion(settings["confusion"], frequency=_mean_frequency(whole),
                               resolution=settings["radii"][0])
     found = detect_halo(
         here, radii=settings["radii"], sources=sources, confusion=confusion,
-        stokes_v=None if stokes_v is None else _binned(stokes_v, position, arguments.bin),
+        stokes_v=None if stokes_v is None else _binned(stokes_v.phased_to(position), arguments.bin, None),
         n_offsets=arguments.offsets, offset_radius=max(2 * u.deg, 8 * settings["radii"][-1]), rng=rng)
     halo = ExponentialHalo(found.r_e)
     models, meta = {"halo": found.flux_held.value * halo.visibility(here.u, here.v)}, {}
@@ -290,11 +317,14 @@ def _flags(one, arguments, files, blind, blended):
         yield "radius-unknown"
     if min(found.p_imaginary, np.nan_to_num(found.p_stokes_v, nan=1)) < FAILED:
         yield "null-failed"
-    if found.p_value < 0.01 and found.p_offsets > 0.05:
+    # Of few off-positions none may stand out as much, and the p-value by them be large all the same.
+    if found.p_value < 0.01 and found.p_offsets > max(0.05, 1 / (1 + arguments.offsets)):
         yield "offsets-disagree"
     if arguments.sources is None:
         yield "no-sources"
     if arguments.ignore_flags:
         yield "flags-ignored"
+    if any(file["centre"].separation(files[0]["centre"]) > 1 * u.arcmin for file in files):
+        yield "pointings"
     if any(file["unit"] == "uncalib" for file in files):
         yield "uncalibrated"

@@ -28,6 +28,7 @@ FLAGS = {
     "null-failed": "the same test finds something where no halo can be, in the imaginary part or in Stokes V: noise, "
     "calibration or sources are not what is assumed, and the p-value is not to be trusted",
     "offsets-disagree": "off-positions stand out as much as this one: the p-value is not to be trusted",
+    "pointings": "the files have different phase centres: they were added as if one primary beam had seen them all",
     "radius-unknown": "the best radius is at an end of those that were tested, or not known to 50 %: flux and its "
     "error are for that radius",
     "uncalibrated": "the file does not say that its visibilities are calibrated",
@@ -65,7 +66,8 @@ that are not biased by cleaning. There is no gain in sensitivity over the best i
 halo); there is one over robust weighting.</li>
 <li>No calibration can be undone: a direction-dependent one with an incomplete sky model has taken part of the halo away
 before. Inject halos before calibration to know.</li>
-<li>Flux densities are apparent ones: the primary beam is not corrected for.</li>
+<li>Flux densities and limits are apparent ones: the primary beam is not corrected for. Far from the phase centre an
+array sees next to nothing, and a low limit there says nothing about the sky.</li>
 <li>Sources that are resolved, or missing in the catalogue, end up in the halo. For the MWA they, not thermal noise, are
 the limit.</li>
 <li>One halo at a time is fitted. Those at other targets with p &lt; 10⁻⁴ are subtracted first, if they are more than
@@ -113,7 +115,7 @@ def write_uv_page(path, detections, measured, *, visibilities, files, sources=No
         row.update({name: extra[name][k] for name in names})
     known = [int(k) for k in order if measured[k] is not None]
     rank = {int(row): number for number, row in enumerate(order, 1)}
-    articles = "".join(_article(rows[k], rank[k], *measured[k]) for k in known)
+    articles = "".join(_article(rows[k], rank[k], *measured[k], files[0]["centre"]) for k in known)
     met = {flag for row in rows for flag in row["flags"].split()}
     sections = [_overview(detections, rows, known, sources), _data(files, visibilities, radii),
                 _table(rows, known, rank),
@@ -192,8 +194,9 @@ def _radius(r):
     return value_text(r["r_e"], r["r_e_err"], "″")
 
 
-def _article(r, rank, found, profile):
-    where = SkyCoord(r["ra"], r["dec"], unit="deg").to_string("hmsdms", sep=":", precision=1)
+def _article(r, rank, found, profile, centre):
+    place = SkyCoord(r["ra"], r["dec"], unit="deg")
+    where = place.to_string("hmsdms", sep=":", precision=1)
     facts = [
         ("p-value", p_value_text(r["p_value"], np.nan)), ("S/N", fixed_text(r["snr"], 1)),
         ("ln Bayes factor", fixed_text(r["ln_bayes"], 1)),
@@ -206,7 +209,8 @@ def _article(r, rank, found, profile):
         ("point sources within 3 rₑ", value_text(r["compact_flux"], unit="mJy") + (
             f" ({profile.meta['n_compact']})" if "n_compact" in profile.meta else "")),
         ("S/N that the sources leave", fixed_text(r["sources_keep"], 2)),
-        ("position (ICRS)", where), ("visibilities", f"{found.n_visibilities:,}, {r['frequency']:.4g} MHz"),
+        ("position (ICRS)", where), ("from the phase centre", f"{place.separation(centre).deg:.2f} deg"),
+        ("visibilities", f"{found.n_visibilities:,}, {r['frequency']:.4g} MHz"),
     ]
     listed = "".join(f"<div><dt>{_e(key)}</dt><dd>{_e(value)}</dd></div>" for key, value in facts)
     pictures = (picture(plot_amplitude(profile), f"{r['name']}: visibilities against distance, and what was fitted"),

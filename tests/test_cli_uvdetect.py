@@ -158,6 +158,52 @@ def test_a_certain_halo_is_subtracted_from_the_others(run, written, targets):
     assert "blended" in rows["close"]["flags"].split() and "blended" not in rows["empty"]["flags"].split()
 
 
+def test_what_was_a_sidelobe_is_not_subtracted(run, written, targets):
+    """At 20 Jy the sidelobes elsewhere are certain too, by themselves: the halo's flux must not feel them."""
+    path = written(halos=[(HERE, 20 * u.Jy)], noise=0.5 * u.Jy)
+    vis = Visibilities.read(path, weights="file")
+    alone = {name: detect_halo(vis, place, radii=[2, 3, 4] * u.arcmin, rng=0)
+             for name, place in {"halo": HERE, "empty": EMPTY, "there": THERE}.items()}
+    assert any(one.snr > 0 and one.p_value < 1e-6 for name, one in alone.items() if name != "halo")
+    run(path, "--targets", targets(halo=HERE, empty=EMPTY, there=THERE), "-o", "out", "--weights", "file", *RADII,
+        "--quiet")
+    rows = {row["name"]: row for row in table_of()}
+    assert rows["halo"]["total_flux"].to_value(u.Jy) == pytest.approx(alone["halo"].flux.value, rel=1e-12)
+    assert max(abs(rows[name]["snr"]) for name in ("empty", "there")) < 4
+
+
+def test_cells_do_not_make_halos_of_what_is_far(run, written, targets, tmp_path):
+    """A halo is subtracted before averaging; sources that cells would average away are refused, as is such a field."""
+    path = written(halos=[(HERE, 20 * u.Jy)], points=[(EMPTY, 20 * u.Jy)], noise=0.5 * u.Jy)
+    QTable({"position": SkyCoord([EMPTY]), "flux": [20] * u.Jy, "flux_err": [0.02] * u.Jy}).write(
+        tmp_path / "sources.ecsv")
+    away = CENTRE.directional_offset_by(180 * u.deg, 50 * u.deg)
+    base = (path, "--weights", "file", "--bin", "4", *RADII, "--quiet", "-o", "out", "--overwrite")
+    code, _, errors = run(*base, "--targets", targets(halo=HERE, away=away), "--sources", tmp_path / "sources.ecsv")
+    assert code == 5 and re.search(
+        r"away: the cells of --bin average away what is 50.* deg off.*found 4.0.; try: --bin 0.13", errors), errors
+    assert table_of()["status"].tolist() == ["ok", "error"]
+    write_uvfits(field(halos=[(HERE, 20 * u.Jy)], noise=0.5 * u.Jy), path, ARRAY, overwrite=True)
+    assert run(*base, "--targets", targets(halo=HERE, away=away))[0] == 0
+    assert abs(table_of()["snr"][1]) < 4
+    code, _, errors = run(*base, "--search-radius", "5deg")
+    assert code == 2 and "the cells of --bin average away what is 7.1 deg off" in errors
+
+
+def test_pointings(run, written, tmp_path, targets):
+    """Two files with different phase centres are added, and that is said; the same file twice is refused."""
+    other = uvdata(field(seed=2), ARRAY)
+    with offline():
+        other.phase(lon=THERE.ra.rad, lat=THERE.dec.rad, phase_frame="icrs", cat_name="other")
+        other.write_uvh5(str(tmp_path / "other.uvh5"), run_check_acceptability=False)
+    first = written()
+    base = ("--targets", targets(a=HERE), "-o", "out", "--weights", "file", *RADII, "--quiet")
+    assert run(first, "other.uvh5", *base)[0] == 0
+    assert "pointings" in table_of()["flags"][0].split()
+    code, _, errors = run(first, first, *base, "--overwrite")
+    assert code == 2 and "a file is given twice" in errors
+
+
 def test_a_field_is_searched(run, written):
     code, _, errors = run(written(halos=[(HERE, 1 * u.Jy)]), "-o", "out", "--weights", "file", "--radii", "3arcmin",
                           "4.5arcmin", "--search-radius", "30arcmin")
@@ -197,6 +243,14 @@ def test_nulls(run, targets, tmp_path):
     assert table_of().meta["bin"] == 1.0
 
 
+def test_few_off_positions_do_not_disagree(run, written, targets):
+    """Of three none stands out as much; p cannot be less than 1/4."""
+    assert run(written(halos=[(HERE, 2 * u.Jy)]), "--targets", targets(halo=HERE), "-o", "out", "--weights", "file",
+               "--offsets", "3", *RADII, "--quiet")[0] == 0
+    row = table_of()[0]
+    assert row["p_offsets"] == pytest.approx(1 / 4) and row["flags"] == "no-sources"
+
+
 def test_sources_that_are_left_out_show_at_off_positions(run, written, targets):
     bright = [(SkyCoord(ra, dec, unit="deg"), 20 * u.Jy) for ra, dec in ((30.3, -26.8), (29.6, -27.3), (30.9, -27.4))]
     assert run(written(points=bright), "--targets", targets(none=EMPTY), "-o", "out", "--weights", "file", "--offsets",
@@ -231,12 +285,19 @@ def test_sources_that_cannot_be_told_apart(run, written, targets, tmp_path):
     (["--radii", "3arcmin", "2arcmin"], "--radii must be positive and ascending .found .3arcmin 2arcmin."),
     (["--radii", "3Jy"], "--radii takes an angle"),
     (["--confusion", "3arcmin"], "--confusion takes a positive flux density .found .3arcmin."),
+    (["--bin", "inf"], "--bin must be positive .found inf."),
+    (["--weights", "infJy"], "--weights takes a positive flux density .found .infJy."),
     (["--weights", "guess"], "--weights takes a positive flux density .found .guess."),
 ])
 def test_options_that_are_refused(run, targets, options, text):
     code, _, errors = run("none.uvfits", "--targets", targets(a=HERE), "-o", "out", *options)
     assert code == 2
     assert re.search(text, errors), errors
+
+
+def test_a_search_knows_nothing_of_confusion(run):
+    code, _, errors = run("none.uvfits", "--confusion", "20mJy", "-o", "out")
+    assert code == 2 and "--confusion needs --targets" in errors
 
 
 def test_results_are_not_overwritten(run, written, targets, tmp_path):

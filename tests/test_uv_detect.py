@@ -296,6 +296,8 @@ def test_what_cannot_be_tested():
     vis = with_sky(coverage(n=50), rng=1)
     with pytest.raises(HaloInputError, match="there are no visibilities"):
         detect_halo([])
+    with pytest.raises(HaloInputError, match="parts with different phase centres cannot be joined"):
+        detect_halo([vis, vis.phased_to(SkyCoord(31, -27, unit="deg"))])
     with pytest.raises(HaloInputError, match="no visibility has weight"):
         detect_halo(dataclasses.replace(vis, weight=np.zeros(50)))
     with pytest.raises(HaloInputError, match="radii must be positive and ascending"):

@@ -146,6 +146,9 @@ class TestFile:
         length = np.linalg.norm(ours, axis=1).max()
         assert np.abs(data.uvw_array - ours).max() < 1.2e-4 * length
         assert np.allclose(-ours.T, vis.lengths.value)
+        # They are copies: what is done to them is not done to the visibilities.
+        data.data_array += 1
+        assert not vis.vis.any()
 
     def test_what_cannot_be_written(self):
         from halopy.uvshapelets.write import write_uvfits

@@ -72,7 +72,8 @@ def test_numbers_and_their_order(tmp_path):
     assert words.index(EVIL) < words.index("plain")
     for said in ("3.2e-07", "6.2", "400 ± 65 mJy", "612 mJy", "15.4", "0.87", "123 mJy (2)", "12 flagged", "a remark",
                  "150.0 to 155.0", "2 point sources, together 0.123 Jy, are marginalised; the flux densities of 1 are "
-                 "free", "other half of the sky", "no detection", "strong"):
+                 "free", "other half of the sky", "no detection", "strong",
+                 "from the phase centre 0.00 deg"):
         assert said in words, said
 
 

@@ -185,12 +185,21 @@ def test_the_scatter_is_the_noise(kind):
     assert np.allclose(vis.weight, vis.weight[0]) and "scatter" in vis.meta["weights"]
 
 
-@pytest.mark.parametrize(("n_times", "n_channels", "tolerance"), [(60, 2, 0.1), (2, 1, 0.9)])
-def test_the_scatter_of_two_channels_or_times(n_times, n_channels, tolerance):
-    data = observation(n_times=n_times, n_channels=n_channels)
-    data.data_array += 500
-    vis = Visibilities.read(write(data, "uvh5"))
-    assert np.allclose(vis.weight, SIGMA**-2, rtol=tolerance)
+@pytest.mark.parametrize(("n_channels", "bands"), [(2, 1), (2, 2), (4, 2)])
+def test_the_scatter_of_few_channels(n_channels, bands):
+    # Bands are far apart: a source that changes from one to the other is no noise.
+    data = observation(n_times=60, n_channels=bands * n_channels)
+    band = np.arange(bands * n_channels) // n_channels
+    data.freq_array += 20e6 * band
+    data.data_array += 500 * (1 + band[:, None])
+    assert np.allclose(Visibilities.read(write(data, "uvh5")).weight, SIGMA**-2, rtol=0.1)
+
+
+def test_the_scatter_of_two_times():
+    # Re² + Im² of a difference, which has twice the variance, is 2 ln 2 times that in the median.
+    data = observation(n_times=2, n_channels=1)
+    data.data_array[:] = 500 + 3j * (data.time_array > data.time_array.min())[:, None, None]
+    assert np.allclose(Visibilities.read(write(data, "uvh5")).weight, 4 * np.log(2) / 9)
 
 
 def test_relative_weights_are_kept(noise):
@@ -244,7 +253,7 @@ def test_flagged_by_negative_weights(noise):
     with fits.open(path, mode="update") as hdus:
         weights = hdus[0].data["DATA"][..., 2]
         weights[...] = -np.abs(weights) * np.random.default_rng(0).uniform(1, 100, weights.shape)
-    with pytest.raises(HaloInputError, match="every visibility is flagged .*480 flagged.*try: ignore_flags=True"):
+    with pytest.raises(HaloInputError, match="every visibility is flagged .*480 flagged.*ignore_flags=True .--ig"):
         Visibilities.read(path)
     vis = Visibilities.read(path, ignore_flags=True)
     assert len(vis) == 480 and vis.meta["ignored_flags"]
@@ -280,8 +289,6 @@ def test_visibilities_that_are_not_phased_are():
     assert np.allclose(vis.u**2 + vis.v**2 + vis.w**2, np.sum(
         (data.uvw_array[data.ant_1_array != data.ant_2_array, None] * data.freq_array[:, None] / 299792458) ** 2,
         axis=2).ravel())
-    # Where the antennas stand on flat ground, there is next to no w at the zenith.
-    assert np.abs(vis.w).max() < np.abs(vis.u).max() * 3
 
 
 def test_the_file_may_not_be_calibrated(noise):
@@ -334,6 +341,7 @@ def test_one_time_and_one_channel():
     ({"size": 0}, "size must be at least 1"), ({"max_distance": 0}, "max_distance must be positive"),
     ({"weights": "natural"}, "weights must be 'scatter', 'file' or a positive noise in Jy"),
     ({"weights": 2}, "weights must be 'scatter', 'file' or"), ({"weights": 2 * u.m}, "weights must be 'scatter'"),
+    ({"weights": np.inf * u.Jy}, "weights must be 'scatter', 'file' or"),
     ({"weights": -2 * u.Jy}, "weights must be 'scatter', 'file' or"),
     ({"weights": [1, 2] * u.Jy}, "weights must be 'scatter', 'file' or"),
     ({"stokes": "Q"}, "stokes must be 'I' or 'V' .*'Q'"),
@@ -384,15 +392,3 @@ def test_the_settings_of_astropy_are_left_alone(noise):
         1 / 0  # noqa: B018
     assert EarthLocation.__dict__.get("_site_registry") is sites
     assert [getattr(iers.conf, name) for name in names] == before
-
-
-def test_the_users_own_sites_are_used():
-    with offline():
-        own = EarthLocation._site_registry
-    EarthLocation._site_registry, before = own, EarthLocation.__dict__.get("_site_registry")
-    try:
-        with offline():
-            assert EarthLocation._site_registry is own
-        assert EarthLocation._site_registry is own
-    finally:
-        EarthLocation._site_registry = before

@@ -78,6 +78,17 @@ def test_the_p_value_counts_the_directions():
     assert np.median(snr) > 2
 
 
+def test_the_sidelobes_of_a_bright_halo_are_no_candidates():
+    """At a S/N of 600 what is left of them is less than noise, across the whole field and with a w-term."""
+    place = (18 * STEP, -18 * STEP)
+    vis = observed(n=2000, w=100.0, halo=20.0, place=place, noise=0.5)
+    pieces = [vis.select(slice(start, start + 500)) for start in range(0, 2000, 500)]
+    for given in (vis, pieces):
+        found = search_halos(given, radius=20 * u.arcmin, radii=RADII, n_draws=100, rng=0)
+        assert len(found) == 1 and found["snr"][0] > 500
+        assert np.allclose([found["l"][0].value, found["m"][0].value], place)
+
+
 def test_noise_gives_no_candidates():
     found = search_halos(dataclasses.replace(observed(seed=1), centre=None), radius=8 * u.arcmin, radii=RADII,
                          max_p=1e-4, rng=0)
@@ -87,6 +98,13 @@ def test_noise_gives_no_candidates():
 def test_what_cannot_be_searched():
     with pytest.raises(HaloInputError, match="radius must be larger than the first of radii"):
         search_halos(observed(), radius=0.5 * u.arcmin)
+    with pytest.raises(HaloInputError, match="and at most 10 deg .radius, found '11.0 deg'"):
+        search_halos(observed(), radius=11 * u.deg)
+    with pytest.raises(HaloInputError, match="too many directions and radii .*5,764,801 directions, 2 radii"):
+        search_halos(observed(), radius=10 * u.deg, radii=[30, 60] * u.arcsec)
+    moved = observed().phased_to(SkyCoord(31, -27, unit="deg"))
+    with pytest.raises(HaloInputError, match="parts with different phase centres cannot be joined"):
+        search_halos([observed(), moved], radius=8 * u.arcmin, radii=RADII)
     for nothing in ([], observed().select(slice(0, 0))):
         with pytest.raises(HaloInputError, match="no visibility has weight"):
             search_halos(nothing)

@@ -235,6 +235,17 @@ class Bank:
         inside = distance <= max(INNER * radius, 1.0) * self.fwhm
         return np.sqrt((change**2).sum()), peak[inside].sum(), np.sqrt((error[inside] ** 2).sum())
 
+    @functools.cached_property
+    def _narrow(self):
+        """Templates whose scatter is measured: number, transforms of zero-sum template and support, and its size."""
+        found = []
+        for k in np.flatnonzero(self.radii <= max(EXCESS_RADIUS, self.radii.min())):
+            halo, support = template(self.beam, self.scale, self.radii[k], self.shape)
+            zero_sum = np.where(support, halo - halo[support].mean(), 0.0)
+            found.append((k, *(np.conj(np.fft.rfft2(plane)) for plane in (zero_sum, support.astype(float))),
+                          support.sum()))
+        return found
+
     def _excess(self, pixels, valid):
         """Scatter of each template over each cutout, in units of beam-correlated noise; at least 1."""
         shape = self.shape
@@ -242,13 +253,11 @@ class Bank:
         gaps = not valid.all()
         cover = np.fft.rfft2(valid.reshape(-1, *shape).astype(float)) if gaps else None
         excess = np.ones((len(pixels), len(self.radii)))
-        for k in np.flatnonzero(self.radii <= max(EXCESS_RADIUS, self.radii.min())):
-            halo, support = template(self.beam, self.scale, self.radii[k], shape)
-            zero_sum = np.where(support, halo - halo[support].mean(), 0.0)
-            score = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(zero_sum)), shape) / self.noise[k]
+        for k, zero_sum, support, size in self._narrow:
+            score = np.fft.irfft2(spectrum * zero_sum, shape) / self.noise[k]
             score = score.reshape(len(pixels), -1)
             if gaps:
-                seen = np.fft.irfft2(cover * np.conj(np.fft.rfft2(support.astype(float))), shape) / support.sum()
+                seen = np.fft.irfft2(cover * support, shape) / size
                 score[seen.reshape(score.shape) < 0.8] = np.nan
             excess[:, k] = np.maximum(robust_scatter(score), 1.0)
         widest = np.flatnonzero(self.radii <= max(EXCESS_RADIUS, self.radii.min()))

@@ -124,7 +124,8 @@ def detect_halo(visibilities, centre=None, *, radii=RADII, sources=None, confusi
     Raises
     ------
     HaloInputError
-        Where there are no visibilities with weight, or none that tell a halo from the sources.
+        Where there are no visibilities with weight, or none that tell a halo from the sources; where ``centre`` is not
+        given and they have different phase centres.
 
     Examples
     --------
@@ -192,8 +193,10 @@ def detect_halo(visibilities, centre=None, *, radii=RADII, sources=None, confusi
 
 
 def _rotated(visibilities, centre):
-    for piece in pieces(visibilities):
-        yield piece if centre is None else piece.phased_to(centre)
+    if centre is None:
+        return pieces(visibilities)
+    parts = [visibilities] if hasattr(visibilities, "vis") else visibilities
+    return pieces(part.phased_to(centre) for part in parts)
 
 
 def _moved(nuisance, place):

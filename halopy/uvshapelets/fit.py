@@ -270,8 +270,12 @@ class Fit:
 
 
 def pieces(visibilities):
-    """Return an iterable of visibilities: of one, or of many."""
-    return [visibilities] if hasattr(visibilities, "vis") else visibilities
+    """Yield visibilities: one, or many about one phase centre."""
+    first = None
+    for piece in [visibilities] if hasattr(visibilities, "vis") else visibilities:
+        first = piece if first is None else first
+        piece._check_centre(first)
+        yield piece
 
 
 def _size(part):

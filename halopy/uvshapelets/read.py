@@ -236,7 +236,7 @@ def _factor(weights, file):
                 "alike" if file.ignore_flags else "relative from the file") + ", scaled by the scatter of differences"
     else:
         sigma = u.Quantity(weights)
-        if sigma.unit.is_equivalent(u.Jy) and sigma.isscalar and sigma > 0:
+        if sigma.unit.is_equivalent(u.Jy) and sigma.isscalar and 0 < sigma.value < np.inf:
             return sigma.to_value(u.Jy) ** -2, True, f"alike, from a noise of {sigma}"
     raise HaloInputError("weights must be 'scatter', 'file' or a positive noise in Jy", keyword="weights",
                          found=str(weights))
@@ -253,17 +253,22 @@ def _scatter(file):
         part = file.rows(np.unique(np.linspace(0, file.n_rows - 1, n).astype(int)))
         cross = part["antennas"][0] != part["antennas"][1]
         vis, weight = part["vis"][cross].T, part["weight"][cross].T
+        gaps = np.abs(np.diff(part["frequency"]))
+        near = gaps <= 1.5 * gaps.min()
     else:
         vis, weight = _two_times(file)
+        near = np.ones(len(vis) - 1, dtype=bool)
     if file.ignore_flags:
         weight = np.sign(weight)
-    stencil = (1, -2, 1) if len(vis) > 2 else (1, -1)
-    n = len(vis) - len(stencil) + 1
-    if n < 1:
+    if not near.any():
         raise _no_scatter(file.path)
+    # Channels with a gap between them, as between bands, are no neighbours.
+    stencil, first = (1, -1), np.flatnonzero(near)
+    if (near[1:] & near[:-1]).any():
+        stencil, first = (1, -2, 1), np.flatnonzero(near[1:] & near[:-1])
     with np.errstate(divide="ignore", invalid="ignore"):
-        difference = sum(share * vis[i:i + n] for i, share in enumerate(stencil))
-        variance = sum(share**2 / weight[i:i + n] for i, share in enumerate(stencil))
+        difference = sum(share * vis[first + i] for i, share in enumerate(stencil))
+        variance = sum(share**2 / weight[first + i] for i, share in enumerate(stencil))
         square = np.abs(difference) ** 2 / variance
     square = square[np.isfinite(square) & (square > 0)]
     # Re² + Im² of unit variance has the median 2 ln 2. Where all is flagged, that is said by `pieces`.
@@ -293,6 +298,6 @@ def _nothing(path, counts, ignore_flags):
     if counts["flagged"] and not ignore_flags:
         return HaloInputError("every visibility is flagged" if not counts["zero"] else "no visibility can be used",
                               path=str(path), found=left,
-                              hint="ignore_flags=True, if the data are known to be good; weights then come from their "
-                                   "scatter")
+                              hint="ignore_flags=True (--ignore-flags), if the data are known to be good; weights "
+                                   "then come from their scatter")
     return HaloInputError("no visibility can be used", path=str(path), found=left)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -13,12 +15,19 @@ from halopy.uvshapelets.bank import Bank
 from halopy.uvshapelets.fit import BLOCK, NormalEquations, pieces
 from halopy.uvshapelets.null import LARGEST, exceedance
 from halopy.uvshapelets.templates import ExponentialHalo
+from halopy.uvshapelets.visibilities import Visibilities
 
 __all__ = ["search_halos"]
 
 RADII = 60 * 2.0 ** np.arange(4) * u.arcsec
 MOST = 100
 """Candidates."""
+WIDEST = 10 * u.deg
+"""Half a side: at its corners the w-term, taken to second order, is wrong by 0.3 radians for w of 100 wavelengths."""
+MOST_BYTES = 2**29
+"""Of the noise's covariance on the u-v plane."""
+FINE = 8
+"""Cells of the coverage that is kept, in one of the noise's: phases vary by 0.1 radians in one, at the field's edge."""
 THRESHOLDS = np.concatenate([np.linspace(0, 8, 33), [10, 14, 20, LARGEST]])
 
 
@@ -54,7 +63,8 @@ def search_halos(visibilities, *, radius=1 * u.deg, radii=RADII, sources=None, m
     Raises
     ------
     HaloInputError
-        For a field that is not larger than the first radius, or wider than 30 deg, and where no visibility has weight.
+        For a field that is not larger than the first radius, reaches beyond 10 deg or has too many directions, and
+        where no visibility has weight.
 
     Notes
     -----
@@ -65,7 +75,9 @@ def search_halos(visibilities, *, radius=1 * u.deg, radii=RADII, sources=None, m
     in the u-v plane; that sources are marginalised is not in their correlation, though it is in every variance.
     Confusion is not included.
 
-    The work is proportional to the number of visibilities times that of directions: bin them first.
+    The work is proportional to the number of visibilities times that of directions, and again for each candidate: bin
+    them first. The w-term is taken to second order in the angle, which is wrong by 2π w r⁴/8 radians at r from the
+    phase centre.
 
     Examples
     --------
@@ -86,9 +98,14 @@ def search_halos(visibilities, *, radius=1 * u.deg, radii=RADII, sources=None, m
     radii = u.Quantity(radii, u.arcsec).reshape(-1)
     bank, extent = Bank(radii.to_value(u.rad)), u.Quantity(radius).to_value(u.rad)
     step = bank.radii[0]
-    if not step < extent < np.radians(30):
-        raise HaloInputError("radius must be larger than the first of radii, and below 30 deg", keyword="radius",
+    if not step < extent <= WIDEST.to_value(u.rad):
+        raise HaloInputError("radius must be larger than the first of radii, and at most 10 deg", keyword="radius",
                              found=str(radius))
+    directions = (2 * int(extent / step) + 1) ** 2
+    if 32 * directions * len(radii) ** 2 > MOST_BYTES:
+        raise HaloInputError("there are too many directions and radii", keyword="radius",
+                             found=f"{directions:,} directions, {len(radii)} radii",
+                             hint="a larger first radius, or a smaller field")
     axis = step * np.arange(-int(extent / step), int(extent / step) + 1)
     field = _Field(axis, [ExponentialHalo(r) for r in radii])
     centre, equations, columns = None, None, []
@@ -134,24 +151,23 @@ class _Field:
         # The noise is drawn on a grid of twice the side, so that it does not repeat within the field.
         self.side = 2 * axis.size
         self.cells = np.zeros((self.side**2, len(halos), len(halos)))
+        self.coverage = None
 
     def update(self, piece, sources):
-        use = np.flatnonzero(piece.weight > 0)
-        for start in range(0, use.size, BLOCK):
-            self._add(*(getattr(piece, name)[use[start:start + BLOCK]] for name in ("u", "v", "w", "vis", "weight")),
-                      sources)
+        for block in _blocks(piece):
+            self._add(*block, sources)
+        where = dataclasses.replace(piece, vis=np.zeros(len(piece)), centre=None)
+        where = where if self.coverage is None else Visibilities.join([self.coverage, where])
+        self.coverage = where.binned(1 / (FINE * self.side * (self.axis[1] - self.axis[0])))
+
+    def _phases(self, east, north, w):
+        """Return exp(2πi (ul + vm − w(l² + m²)/2)) of all directions: it is a product."""
+        return [np.exp(2j * np.pi * (np.multiply.outer(x, self.axis) - 0.5 * np.multiply.outer(w, self.axis**2)))
+                for x in (east, north)]
 
     def _add(self, east, north, w, vis, weight, sources):
         self.total += weight.sum()
-        # exp(2πi (ul + vm − w(l² + m²)/2)) is a product; real arithmetic twice is half of complex.
-        phases = [np.exp(2j * np.pi * (np.multiply.outer(x, self.axis) - 0.5 * np.multiply.outer(w, self.axis**2)))
-                  for x in (east, north)]
-        second = np.concatenate([phases[1].real, -phases[1].imag])
-
-        def everywhere(values):
-            first = values[:, None] * phases[0]
-            return np.concatenate([first.real, first.imag]).T @ second
-
+        everywhere = _summed(*self._phases(east, north, w))
         shapes = np.array([halo.visibility(east, north).real for halo in self.halos])
         points = [column for part in sources for column in part.visibility(east, north, w).T]
         if self.cross is None:
@@ -213,8 +229,13 @@ class _Field:
 
     def response(self, r, a, b):
         """Return what a halo of 1 Jy adds to the vector everywhere; after `reduced`."""
-        full, size = np.flatnonzero(self.cells[:, 0, 0]), self.axis.size
-        plain = np.roll(self._sky(full, self.cells[full][:, :, r]), (a, b), axis=(1, 2))[:, :size, :size]
+        plain = np.zeros_like(self.data)
+        for east, north, w, _, weight in _blocks(self.coverage):
+            phases = self._phases(east, north, w)
+            everywhere, there = _summed(*phases), (phases[0][:, a] * phases[1][:, b]).conj()
+            shapes = [halo.visibility(east, north).real for halo in self.halos]
+            for s, shape in enumerate(shapes):
+                plain[s] += everywhere(weight * shapes[r] * shape * there)
         return plain - np.tensordot(self.cross[:, r, a, b], self.gain, 1)
 
     def _sky(self, full, cells):
@@ -222,6 +243,25 @@ class _Field:
         grid = np.zeros((cells.shape[1], self.side**2), dtype=complex)
         grid[:, full] = cells.T
         return np.fft.ifft2(grid.reshape(-1, self.side, self.side)).real * self.side**2
+
+
+def _blocks(piece):
+    """Yield u, v, w, visibilities and weights of a block of those that have weight."""
+    use = np.flatnonzero(piece.weight > 0)
+    for start in range(0, use.size, BLOCK):
+        yield [getattr(piece, name)[use[start:start + BLOCK]] for name in ("u", "v", "w", "vis", "weight")]
+
+
+def _summed(first, second):
+    """Return what sums values ``(n,)``, turned by the product of two phases, for every direction."""
+    # Real arithmetic twice is half of complex.
+    second = np.concatenate([second.real, -second.imag])
+
+    def everywhere(values):
+        turned = values[:, None] * first
+        return np.concatenate([turned.real, turned.imag]).T @ second
+
+    return everywhere
 
 
 def _positions(l, m, centre):  # noqa: E741

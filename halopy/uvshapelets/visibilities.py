@@ -221,10 +221,7 @@ class Visibilities:
             raise HaloInputError("there are no visibilities to join")
         first = parts[0]
         for part in parts[1:]:
-            if (part.centre is None) != (first.centre is None) or (
-                    first.centre is not None and first.centre.separation(part.centre) > 1 * u.mas):
-                raise HaloInputError("parts with different phase centres cannot be joined", keyword="centre",
-                                     hint="part.phased_to(position) first")
+            part._check_centre(first)
         frequencies = {part.frequency for part in parts if not np.ndim(part.frequency)}
         if len(frequencies) == 1 and not any(np.ndim(part.frequency) for part in parts):
             frequency = first.frequency
@@ -298,6 +295,13 @@ class Visibilities:
         for piece in pieces(path, size=size, weights=weights, ignore_flags=ignore_flags, max_distance=max_distance,
                             field=field, column=column, stokes=stokes):
             yield cls(**piece)
+
+    def _check_centre(self, other):
+        if self.centre is other.centre:
+            return
+        if self.centre is None or other.centre is None or other.centre.separation(self.centre) > 1 * u.mas:
+            raise HaloInputError("parts with different phase centres cannot be joined", keyword="centre",
+                                 hint="part.phased_to(position) first")
 
     def _replace(self, **changes):
         return dataclasses.replace(self, **{"meta": dict(self.meta), **changes})

@@ -94,9 +94,9 @@ def uvdata(visibilities, layout):
             antpairs=np.tile(np.stack([first + 1, second + 1], axis=1), (len(hours), 1)), do_blt_outer=False,
             phase_center_catalog={0: {"cat_name": "simulated", "cat_type": "sidereal", "cat_lon": centre.ra.rad,
                                       "cat_lat": centre.dec.rad, "cat_frame": "icrs", "cat_epoch": 2000.0}},
-            data_array=visibilities.vis.reshape(*shape, 1), vis_units="Jy",
+            data_array=visibilities.vis.reshape(*shape, 1).copy(), vis_units="Jy",
             flag_array=(visibilities.weight == 0).reshape(*shape, 1),
-            nsample_array=visibilities.weight.reshape(*shape, 1), update_telescope_from_known=False,
+            nsample_array=visibilities.weight.reshape(*shape, 1).copy(), update_telescope_from_known=False,
             check_kw={"run_check_acceptability": False})
         # pyuvdata's baseline runs from the first antenna to the second.
         data.uvw_array = -visibilities.lengths.value.reshape(3, *shape)[:, :, 0].T

@@ -1,0 +1,161 @@
+"""Where does ``halopy detect`` spend its time, and how does it grow with targets, pixels and images?
+
+Usage: python benchmarks/detect_speed.py [--size 8192] [--targets 10 100 1000 10000] [--images 10 100 1000]
+           [--small-controls 50] [--folder FOLDER] [--seed 20261127]
+
+The sky of ``noise_speed.py``. First one image with so many targets at random places; then images of 256 x 256 pixels
+cut from it, with a target at the centre of each and ``--small-controls`` control positions. Every run is a process of
+its own, with the default detector, that calls the command line's function; processor time, of all threads.
+
+- shares of the stages, in per cent of the whole: imports and what is compiled at first use are a part of the stage that
+  needs them, "rest" is all that has no name (above all imports);
+- the whole over the floor, which is reading the bytes of the images (in the page cache) in the same process;
+- the whole over that of the first line: how it grows;
+- first: when the first row was on disk, in per cent of the whole (wall clock): for one image all rows come at once;
+- memory: the largest of the process, over the bytes of the image (the largest, of many).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable
+from astropy.wcs import WCS
+from noise_speed import make_sky
+
+SMALL = 256
+STAGES = {
+    "reading": ("halopy.cli", "_read"), "noise": ("halopy.preprocess.noise", "NoiseEstimator.__call__"),
+    "controls": ("halopy.detect", "Detector.control_positions"),
+    "cutouts": ("halopy.preprocess.cutout", "CutoutMaker.__call__"),
+    "fluxes": ("halopy.classify.matched_filter", "MatchedFilter.measure"),
+    "classifier": ("halopy.detect", "Detector._scores"), "explaining": ("halopy.scan", "_explanations"),
+    "keeping": ("halopy.scan_parts", "Parts.write"), "tables": ("halopy.io.detections", "write_detections"),
+    "page": ("halopy.report", "write_page")}
+
+
+def run(arguments):
+    """Run the command with a clock at the door of each stage; in a process of its own."""
+    spent, stack, first = dict.fromkeys(STAGES, 0.0), [], []
+
+    def timed(name, function):
+        @functools.wraps(function)
+        def wrapped(*given, **keywords):
+            now = time.process_time()
+            if stack:
+                spent[stack[-1][0]] += now - stack[-1][1]
+            stack.append([name, now])
+            try:
+                return function(*given, **keywords)
+            finally:
+                now = time.process_time()
+                spent[name] += now - stack.pop()[1]
+                if stack:
+                    stack[-1][1] = now
+                if name in ("keeping", "tables") and not first:
+                    first.append(time.perf_counter() - begun)
+        return wrapped
+
+    images = arguments[:arguments.index("--targets")]
+    begun, floor = time.perf_counter(), time.process_time()
+    for path in images:
+        for file in sorted(Path(path).glob("*.fits")) if Path(path).is_dir() else [Path(path)]:
+            np.fromfile(file, dtype=">f4").sum()
+    floor = time.process_time() - floor
+    begun, before = time.perf_counter(), time.process_time()
+    for name, (module, attribute) in STAGES.items():
+        owner = __import__(module, fromlist=["_"])
+        *inner, last = attribute.split(".")
+        for part in inner:
+            owner = getattr(owner, part)
+        setattr(owner, last, timed(name, getattr(owner, last)))
+    from halopy.cli import main
+
+    code = main(["detect", *arguments, "--overwrite", "--quiet"])
+    total = time.process_time() - before
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    print(json.dumps({"code": code, "total": total, "floor": floor, "peak": peak, "spent": spent,
+                      "first": first[0] / (time.perf_counter() - begun)}))
+
+
+def measured(*arguments):
+    """What `run` finds, in a fresh process."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import detect_speed; detect_speed.run(sys.argv[2:])"
+    done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent), *map(str, arguments)],
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def targets(path, wcs, x, y):
+    """Write a list of targets at pixels."""
+    sky = wcs.pixel_to_world(x, y).icrs
+    QTable({"name": [f"T{i}" for i in range(len(x))], "ra": sky.ra.deg, "dec": sky.dec.deg}).write(path, overwrite=True)
+
+
+def show(label, found, base, size):
+    """Print one line."""
+    shares = "".join(f"{100 * value / found['total']:6.1f}" for value in found["spent"].values())
+    rest = 100 * (1 - sum(found["spent"].values()) / found["total"])
+    print(f"{label:>8s} {shares}{rest:6.1f}  {found['total'] / found['floor']:8.0f}"
+          f" {found['total'] / base['total']:7.2f} {100 * found['first']:6.0f} {found['peak'] / size:7.1f}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=8192)
+    parser.add_argument("--targets", type=int, nargs="*", default=[10, 100, 1000, 10000])
+    parser.add_argument("--images", type=int, nargs="*", default=[10, 100, 1000])
+    parser.add_argument("--small-controls", type=int, default=50)
+    parser.add_argument("--folder", default=tempfile.gettempdir())
+    parser.add_argument("--seed", type=int, default=20261127)
+    arguments = parser.parse_args()
+    folder = Path(arguments.folder)
+    path = folder / f"noise-{arguments.size}-{arguments.seed}.fits"
+    if not path.exists():
+        make_sky(path, arguments.size, arguments.seed)
+    data, header = fits.getdata(path), fits.getheader(path)
+    wcs, rng = WCS(header), np.random.default_rng(arguments.seed)
+    head = "".join(f"{name[:5]:>6s}" for name in (*STAGES, "rest"))
+    for title, counts in ((f"targets in one image of {arguments.size} x {arguments.size}", arguments.targets),
+                          (f"images of {SMALL} x {SMALL}", arguments.images)):
+        print(f"\nStages of halopy detect, {title}: shares in % of the processor's time\n{'':>8s} {head}"
+              "  / floor  growth  first  memory")
+        base = None
+        for count in counts:
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                place = Path(place)
+                if "targets" in title:
+                    given, size = [path], data.nbytes
+                    targets(place / "targets.csv", wcs, *rng.uniform(100, arguments.size - 100, (2, count)))
+                else:
+                    side = arguments.size // SMALL
+                    corners = [(k // side * SMALL, k % side * SMALL) for k in range(count)]
+                    (place / "small").mkdir()
+                    for y, x in corners:
+                        own = header.copy()
+                        own["CRPIX1"], own["CRPIX2"] = header["CRPIX1"] - x, header["CRPIX2"] - y
+                        fits.PrimaryHDU(data[y:y + SMALL, x:x + SMALL], header=own).writeto(
+                            place / "small" / f"{y:05d}-{x:05d}.fits")
+                    given, size = [place / "small"], SMALL**2 * 4
+                    y, x = np.transpose(corners) + SMALL / 2
+                    targets(place / "targets.csv", wcs, x, y)
+                more = [] if "targets" in title else ["--n-controls", arguments.small_controls]
+                found = measured(*given, "--targets", place / "targets.csv", "-o", place / "out", *more)
+            base = base or found
+            show(str(count), found, base, size)
+
+
+if __name__ == "__main__":
+    main()
