@@ -1,11 +1,12 @@
 """Where does ``halopy detect`` spend its time, and how does it grow with targets, pixels and images?
 
-Usage: python benchmarks/detect_speed.py [--size 8192] [--targets 10 100 1000 10000] [--images 10 100 1000]
-           [--small-controls 50] [--folder FOLDER] [--seed 20261127]
+Usage: python benchmarks/detect_speed.py [--size 8192] [--targets 10 100 1000 10000] [--sides 512 2048 8192]
+           [--images 10 100 1000] [--small-controls 50] [--folder FOLDER] [--seed 20261127]
 
-The sky of ``noise_speed.py``. First one image with so many targets at random places; then images of 256 x 256 pixels
-cut from it, with a target at the centre of each and ``--small-controls`` control positions. Every run is a process of
-its own, with the default detector, that calls the command line's function; processor time, of all threads.
+The sky of ``noise_speed.py``. First one image with so many targets at random places; then images of so many pixels a
+side with 100 targets; then images of 256 x 256 pixels cut from it, with a target at the centre of each and
+``--small-controls`` control positions. Every run is a process of its own, with the default detector, that calls the
+command line's function; processor time, of all threads.
 
 - shares of the stages, in per cent of the whole: imports and what is compiled at first use are a part of the stage that
   needs them, "rest" is all that has no name (above all imports);
@@ -112,49 +113,61 @@ def show(label, found, base, size):
           f" {found['total'] / base['total']:7.2f} {100 * found['first']:6.0f} {found['peak'] / size:7.1f}", flush=True)
 
 
+def cut(path, data, header, y, x, side):
+    """Write a part of an image."""
+    own = header.copy()
+    own["CRPIX1"], own["CRPIX2"] = header["CRPIX1"] - x, header["CRPIX2"] - y
+    fits.PrimaryHDU(data[y:y + side, x:x + side], header=own).writeto(path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--targets", type=int, nargs="*", default=[10, 100, 1000, 10000])
+    parser.add_argument("--sides", type=int, nargs="*", default=[512, 2048, 8192])
     parser.add_argument("--images", type=int, nargs="*", default=[10, 100, 1000])
     parser.add_argument("--small-controls", type=int, default=50)
     parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--seed", type=int, default=20261127)
     arguments = parser.parse_args()
-    folder = Path(arguments.folder)
-    path = folder / f"noise-{arguments.size}-{arguments.seed}.fits"
+    path = Path(arguments.folder) / f"noise-{arguments.size}-{arguments.seed}.fits"
     if not path.exists():
         make_sky(path, arguments.size, arguments.seed)
     data, header = fits.getdata(path), fits.getheader(path)
     wcs, rng = WCS(header), np.random.default_rng(arguments.seed)
     head = "".join(f"{name[:5]:>6s}" for name in (*STAGES, "rest"))
-    for title, counts in ((f"targets in one image of {arguments.size} x {arguments.size}", arguments.targets),
-                          (f"images of {SMALL} x {SMALL}", arguments.images)):
-        print(f"\nStages of halopy detect, {title}: shares in % of the processor's time\n{'':>8s} {head}"
-              "  / floor  growth  first  memory")
+
+    def table(title, counts, lines):
+        if counts:
+            print(f"\n{title}: shares in % of the processor's time\n{'':>8s} {head}  / floor  growth  first  memory")
         base = None
         for count in counts:
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                place = Path(place)
-                if "targets" in title:
-                    given, size = [path], data.nbytes
-                    targets(place / "targets.csv", wcs, *rng.uniform(100, arguments.size - 100, (2, count)))
-                else:
-                    side = arguments.size // SMALL
-                    corners = [(k // side * SMALL, k % side * SMALL) for k in range(count)]
-                    (place / "small").mkdir()
-                    for y, x in corners:
-                        own = header.copy()
-                        own["CRPIX1"], own["CRPIX2"] = header["CRPIX1"] - x, header["CRPIX2"] - y
-                        fits.PrimaryHDU(data[y:y + SMALL, x:x + SMALL], header=own).writeto(
-                            place / "small" / f"{y:05d}-{x:05d}.fits")
-                    given, size = [place / "small"], SMALL**2 * 4
-                    y, x = np.transpose(corners) + SMALL / 2
-                    targets(place / "targets.csv", wcs, x, y)
-                more = [] if "targets" in title else ["--n-controls", arguments.small_controls]
-                found = measured(*given, "--targets", place / "targets.csv", "-o", place / "out", *more)
+            with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
+                given, size, *more = lines(count, Path(place))
+                found = measured(given, "--targets", Path(place) / "targets.csv", "-o", Path(place) / "out", *more)
             base = base or found
             show(str(count), found, base, size)
+
+    def of_targets(count, place):
+        targets(place / "targets.csv", wcs, *rng.uniform(100, arguments.size - 100, (2, count)))
+        return path, data.nbytes
+
+    def of_pixels(side, place):
+        cut(place / "image.fits", data, header, 0, 0, side)
+        targets(place / "targets.csv", wcs, *rng.uniform(0, side, (2, 100)))
+        return place / "image.fits", 4 * side**2
+
+    def of_images(count, place):
+        (place / "small").mkdir()
+        y, x = (SMALL * part for part in np.divmod(np.arange(count), arguments.size // SMALL))
+        for b, a in zip(y.tolist(), x.tolist(), strict=True):
+            cut(place / "small" / f"{b:05d}-{a:05d}.fits", data, header, b, a, SMALL)
+        targets(place / "targets.csv", wcs, x + SMALL / 2, y + SMALL / 2)
+        return place / "small", 4 * SMALL**2, "--n-controls", arguments.small_controls
+
+    table(f"targets in an image of {arguments.size} x {arguments.size}", arguments.targets, of_targets)
+    table("side of an image with 100 targets", arguments.sides, of_pixels)
+    table(f"images of {SMALL} x {SMALL}, a target in each", arguments.images, of_images)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processor time of ``import halopy`` against that of the parts of astropy it stands on.
+"""Processor time of ``import halopy`` and of ``halopy --help`` against that of the parts of astropy it stands on.
 
     python benchmarks/import_cost.py [rounds]
 
@@ -14,12 +14,13 @@ import subprocess
 import sys
 
 STATEMENTS = {"nothing": "pass", "yardstick": "import astropy.io.fits, astropy.wcs, astropy.table",
-              "halopy": "import halopy"}
+              "halopy": "import halopy",
+              "halopy --help": "from halopy.cli import main; main(['--help'])"}
 
 
 def cpu_seconds(statement):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", statement], check=True)
+    subprocess.run([sys.executable, "-c", statement], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -33,9 +34,10 @@ def main():
     median = {name: statistics.median(values) for name, values in seconds.items()}
     for name, value in median.items():
         low, high = min(seconds[name]), max(seconds[name])
-        print(f"{name:10} {value:6.3f} s cpu (median of {rounds}, {low:.3f} to {high:.3f})")
-    ratio = (median["halopy"] - median["nothing"]) / (median["yardstick"] - median["nothing"])
-    print(f"halopy / yardstick, without the interpreter itself: {ratio:.2f}")
+        print(f"{name:14} {value:6.3f} s cpu (median of {rounds}, {low:.3f} to {high:.3f})")
+    for name in ("halopy", "halopy --help"):
+        ratio = (median[name] - median["nothing"]) / (median["yardstick"] - median["nothing"])
+        print(f"{name} / yardstick, without the interpreter itself: {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def picture(figure, alt, *, dpi=96):
     from PIL import Image
 
     buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    image = Image.open(buffer).convert("RGB")
-    width, height = image.size
+    figure.savefig(buffer, format="rgba", dpi=dpi)
+    width, height = (int(inches * dpi) for inches in figure.get_size_inches())
+    image = Image.frombuffer("RGBA", (width, height), buffer.getvalue()).convert("RGB")
     image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     image.save(small, format="png", optimize=True)
     data = base64.b64encode(small.getvalue()).decode("ascii")
