@@ -35,7 +35,12 @@ def shrink(image, *, max_pixels=800):
 
 
 def _mean_of_blocks(plane, step, ny, nx):
-    blocks = plane[:ny * step, :nx * step].reshape(ny, step, nx, step)
+    # Row by row of blocks: all at once would take twice the memory of the plane.
+    return np.concatenate([_mean_of_row(plane[j * step:(j + 1) * step, :nx * step].reshape(1, step, nx, step))
+                           for j in range(ny)])
+
+
+def _mean_of_row(blocks):
     valid = np.isfinite(blocks)
     count = valid.sum((1, 3))
     total = np.where(valid, blocks, 0).sum((1, 3), dtype=float)
