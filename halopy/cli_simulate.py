@@ -9,8 +9,9 @@ from astropy import units as u
 from astropy.table import QTable
 
 from halopy import simulate as sky
-from halopy.cutouts import write_atomically
+from halopy.cutouts import remove_unfinished, write_atomically
 from halopy.errors import HaloInputError
+from halopy.io.cache import alone_in
 from halopy.tables import table_of
 
 __all__ = ["simulate"]
@@ -124,10 +125,13 @@ def _field(arguments, settings, progress):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HaloInputError(f"cannot make this folder: {error.strerror}", path=folder) from error
-    image.write(folder / "field.fits", overwrite=True)
-    sky.diffuse_part(image).write(folder / "diffuse.fits", overwrite=True)
-    for name, table in (("truth.ecsv", truth), ("targets.ecsv", targets)):
-        write_atomically(folder / name, lambda temporary, table=table: table.write(temporary, format="ascii.ecsv"))
+    with alone_in(folder):
+        for name in FIELD_FILES:
+            remove_unfinished(folder / name)
+        image.write(folder / "field.fits", overwrite=True)
+        sky.diffuse_part(image).write(folder / "diffuse.fits", overwrite=True)
+        for name, table in (("truth.ecsv", truth), ("targets.ecsv", targets)):
+            write_atomically(folder / name, lambda temporary, table=table: table.write(temporary, format="ascii.ecsv"))
     if arguments.quiet:
         return ""
     summary = _summary(np.asarray(main["class"]), main["flux"].to_value(u.mJy))

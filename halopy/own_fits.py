@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import math
+import os
 import re
 
 from astropy.io import fits
@@ -14,6 +15,8 @@ __all__ = ["open_own", "with_checksums"]
 
 _BLOCK = 2880
 _MAX_BYTES = 2**29
+_MAX_RATIO = 20
+"""Times its size that a longer packed file may unpack to: images with noise in them pack to half."""
 _CARD = re.compile(rb" *(BITPIX|NAXIS\d*|PCOUNT|GCOUNT) *= *([^/]*)", re.IGNORECASE)
 
 
@@ -27,7 +30,8 @@ def with_checksums(hdus):
         if isinstance(hdu, fits.BinTableHDU):  # has its final bytes only when it is written
             buffer = io.BytesIO()
             fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
-            hdu = fits.open(io.BytesIO(buffer.getvalue()))[1]
+            buffer.seek(0)
+            hdu = fits.open(buffer)[1]
         hdu.add_checksum(when="of this HDU")
         found.append(hdu)
     return fits.HDUList(found)
@@ -38,7 +42,7 @@ def open_own(path):
     """Yield a binary stream of a file, if its headers claim no more than there is.
 
     astropy takes memory and time for what a header claims, before it looks whether it is there. A gzip file is
-    unpacked first, up to 512 MiB.
+    unpacked first, up to 512 MiB, or 20 times its size where that is more.
 
     Parameters
     ----------
@@ -53,7 +57,7 @@ def open_own(path):
     """
     with open(path, "rb") as stream:
         if stream.read(2) == b"\x1f\x8b":
-            stream = io.BytesIO(_unpacked(path))
+            stream = _unpacked(path)
         stream.seek(0)
         if stream.read(9) != b"SIMPLE  =":
             raise ValueError("it is no FITS file: it does not begin with 'SIMPLE  ='")
@@ -92,10 +96,10 @@ def _sizes(stream):
 
 
 def _unpacked(path):
-    data = bytearray()
+    data, most = io.BytesIO(), max(_MAX_BYTES, _MAX_RATIO * os.stat(path).st_size)
     with gzip.open(path) as stream:
-        while len(data) <= _MAX_BYTES and (piece := stream.read(2**20)):
-            data += piece
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"it would unpack to more than {_MAX_BYTES} bytes")
-    return bytes(data)
+        while data.tell() <= most and (piece := stream.read(2**20)):
+            data.write(piece)
+    if data.tell() > most:
+        raise ValueError(f"it would unpack to more than {most} bytes")
+    return data

@@ -43,6 +43,9 @@ FLAGS = {
 }
 """What each flag means, in words."""
 
+MOST_LISTED = 5000
+"""Rows without a result that the page shows."""
+
 STATUS = {
     "outside": "The position lies outside every image.",
     "unusable": "There is too little data around the position, or no noise in the image, to measure anything.",
@@ -85,9 +88,12 @@ def write_page(path, detections, *, images, cutouts, residuals=None, explanation
         matplotlib is not installed.
     """
     order = ranking(detections)
-    rows = rows_of(detections)
-    scored = [int(i) for i in order if rows[i]["status"] in ("", "ok")]
-    missing = [int(i) for i in order if rows[i]["status"] not in ("", "ok")]
+    status = texts(detections, "status")
+    scored = [int(i) for i in order if status[i] in ("", "ok")]
+    missing = [int(i) for i in order if status[i] not in ("", "ok")]
+    if len(missing) > MOST_LISTED:  # a catalogue of the whole sky: what no image covers comes last
+        missing = sorted(missing, key=lambda i: status[i] == "outside")[:MOST_LISTED]
+    rows = dict(zip(scored + missing, rows_of(detections[scored + missing]), strict=True))
     drawn = scored[:max_panels]
     rank = {int(row): k + 1 for k, row in enumerate(order)}
     sections = [_overview(detections, rows, scored, rank, images), _table(rows, scored, rank, drawn)]
@@ -102,8 +108,8 @@ def write_page(path, detections, *, images, cutouts, residuals=None, explanation
             said = (f'<p class="note">Pictures are shown for the {len(drawn)} best of {len(scored)} targets; '
                     "the table above and the files hold all of them.</p>")
         sections.append(f'<section id="targets"><h2>Targets</h2>{said}{"".join(articles)}</section>')
-    sections.append(_unscored(rows, missing))
-    sections.append(_legend(rows, images, explained))
+    sections.append(_unscored(rows, missing, len(detections) - len(scored)))
+    sections.append(_legend(rows.values(), images, explained))
     page = html_page(title, "".join(sections), places=PLACES, footer="The numbers are in detections.ecsv, .vot and "
                      ".fits, regions for DS9 in detections.reg.")
     write_atomically(path, lambda temporary: Path(temporary).write_text(page, encoding="utf-8"))
@@ -119,7 +125,7 @@ def _overview(detections, rows, scored, rank, images):
     with_p = sum(np.isfinite(rows[i]["p_value"]) for i in scored)
     cards = [(len(scored), "target scored" if len(scored) == 1 else "targets scored"),
              (kinds.count("strong"), "strong"), (kinds.count("possible"), "possible"),
-             (len(rows) - len(scored), "without a result")]
+             (len(detections) - len(scored), "without a result")]
     text = "".join(f'<div class="card"><b>{n}</b><span>{label}</span></div>' for n, label in cards)
     chance = ""
     if with_p:
@@ -270,7 +276,7 @@ def _radius(r):
     return text
 
 
-def _unscored(rows, missing):
+def _unscored(rows, missing, n):
     if not missing:
         return ""
     lines = []
@@ -280,7 +286,9 @@ def _unscored(rows, missing):
         lines.append(f'<tr><th scope="row">{_e(r["name"])}</th><td>{place}</td><td>{_e(r["image"]) or "–"}</td>'
                      f"<td>{_e(r['status'])}</td><td>{_e(STATUS.get(r['status'], ''))} "
                      f"{_e('; '.join(FLAGS.get(f, f) for f in r['flags'].split()))}</td></tr>")
-    return ('<section id="unscored"><h2>Without a result</h2><div class="wide"><table><thead><tr>'
+    said = f'<p class="note">{len(missing)} of {n} are listed; the files hold all of them.</p>'
+    return (f'<section id="unscored"><h2>Without a result</h2>{said if len(missing) < n else ""}'
+            '<div class="wide"><table><thead><tr>'
             '<th scope="col">name</th><th scope="col">RA, Dec (deg)</th><th scope="col">image</th>'
             '<th scope="col">status</th><th scope="col">why</th></tr></thead>'
             f'<tbody>{"".join(lines)}</tbody></table></div></section>')

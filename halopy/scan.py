@@ -13,13 +13,16 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, vstack
 
 from halopy.errors import HaloInputError, HalopyWarning, NotFittedError, PluginError, UnknownModelError
-from halopy.io.candidates import printable, ranking
-from halopy.io.detections import blank_detections
+from halopy.io.candidates import printable, ranking, texts
+from halopy.io.detections import COLUMNS, blank_detections
 from halopy.preprocess.project import SkyToPixel
 from halopy.preprocess.shrink import shrink
 from halopy.scan_parts import Part, Parts, apart
 
 __all__ = ["Scan", "one_line", "scan"]
+
+LONGEST = 1e6
+"""Seconds that an image may be given: some systems wait for no longer than 25 days."""
 
 
 @dataclasses.dataclass
@@ -33,7 +36,8 @@ class Scan:
     images : list of ClusterImage
         The images that could be read, averaged down for drawing.
     cutouts, residuals, explanations : list
-        One entry per row: a CutoutSet of one row, or None. Explanations are what speaks for a halo, in logits.
+        One entry per row: a CutoutSet of one row, or None; there are some for the best rows only. Explanations are
+        what speaks for a halo, in logits.
     failures : list of str
         What went wrong, one line each.
     significance : list of ClusterImage
@@ -52,7 +56,7 @@ class Scan:
         return f"<Scan of {len(self.images)} images, {len(self.detections)} rows, {len(self.failures)} failures>"
 
 
-def scan(paths, detector, *, read, targets=None, max_explanations=200, parts=None, time_limit=None, progress=None,
+def scan(paths, detector, *, read, targets=None, max_pictures=200, parts=None, time_limit=None, progress=None,
          rng=None):
     """Run a detector over many images.
 
@@ -71,9 +75,9 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, parts=Non
         Called with a path, returns a ClusterImage; for example ``ClusterImage.read``.
     targets : `~astropy.table.QTable`, optional
         With ``name`` and ``position``; None: each image is searched blindly.
-    max_explanations : int, optional
-        The classifier is asked what speaks for a halo in so many of the best rows, default 200: those of
-        which `halopy.report.write_page` draws pictures.
+    max_pictures : int, optional
+        Cutouts are kept, and the classifier is asked what speaks for a halo, in so many of the best rows, default
+        200: those of which `halopy.report.write_page` draws pictures.
     parts : Parts, optional
         Where the results of each image are kept until all are done, and taken from if they are there.
     time_limit : float, optional
@@ -96,27 +100,30 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, parts=Non
     Warns
     -----
     HalopyWarning
-        An image without a result, and why; a picture that cannot be made.
+        An image without a result, and why; one unlike those that the classifier was trained on; a picture that cannot
+        be made.
     """
     paths = list(paths)
     if not paths or (targets is not None and len(targets) == 0):
         raise HaloInputError("a search needs at least one image, and a list of targets that is not empty",
                              hint="no targets at all: a blind search")
     if time_limit is not None:
-        if not time_limit > 0:
-            raise HaloInputError("time_limit must be a positive number of seconds", found=time_limit)
+        if not 0 < time_limit <= LONGEST:
+            raise HaloInputError(f"time_limit must be a positive number of seconds, up to {LONGEST:.0f}",
+                                 found=time_limit)
         if parts is None:
             with tempfile.TemporaryDirectory() as folder:
-                return scan(paths, detector, read=read, targets=targets, max_explanations=max_explanations,
+                return scan(paths, detector, read=read, targets=targets, max_pictures=max_pictures,
                             parts=Parts(folder), time_limit=time_limit, progress=progress, rng=rng)
     tables, pictures, images, failures, maps, reasons, names = [], [], [], [], [], [], set()
     covered = np.zeros(0 if targets is None else len(targets), dtype=bool)
     for number, path in enumerate(progress(paths) if progress is not None else paths):
-        search = functools.partial(_search, path, detector, read, targets, names, rng)
-        part = _part(search, path, number, parts, time_limit, alone=len(paths) == 1)
+        search = functools.partial(_search, path, detector, read, targets, names, max_pictures, rng)
+        part = _part(search, path, number, parts, time_limit, names, alone=len(paths) == 1)
         if part.failure is not None:
             failures.append(part.failure)
             name = _unused(printable(Path(path).name), names)
+            names.add(name)
             tables.append(blank_detections([name], SkyCoord([np.nan], [np.nan], unit="deg"), image=name,
                                            status="error"))
             pictures.append((None, None))
@@ -125,9 +132,12 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, parts=Non
         if part.rows is not None:
             covered[part.rows] = True
         if part.table is not None:
+            for column in part.carried:
+                part.table[column] = targets[column][part.rows]
             tables.append(part.table)
-            pictures += [(None if part.cutouts is None else part.cutouts[i],
-                          None if part.residuals is None else part.residuals[i]) for i in range(len(part.table))]
+            shown = {row: k for k, row in enumerate(part.best)}
+            pictures += [tuple(None if kept is None or row not in shown else kept[shown[row]]
+                               for kept in (part.cutouts, part.residuals)) for row in range(len(part.table))]
         if part.significance is not None:
             maps.append(part.significance)
         if part.reason is not None:
@@ -146,15 +156,16 @@ def scan(paths, detector, *, read, targets=None, max_explanations=200, parts=Non
     if reasons:
         detections.meta["error"] = "; ".join(reasons)
     cutouts = [c for c, _ in pictures]
-    explanations = _explanations(detector, detections, cutouts, max_explanations)
+    explanations = _explanations(detector, detections, cutouts, max_pictures)
     return Scan(detections, images, cutouts, [r for _, r in pictures], failures, maps, explanations)
 
 
-def _part(search, path, number, parts, time_limit, *, alone):
+def _part(search, path, number, parts, time_limit, names, *, alone):
     """Take what is known of an image, or search it."""
     keep = parts is not None and not alone
     part = parts.read(number) if keep else None
-    if part is not None:
+    # Another image has the name by now where one failed before that does not fail any more.
+    if part is not None and part.name not in names:
         return part
     if alone and time_limit is None:
         return search()
@@ -180,7 +191,7 @@ def _part(search, path, number, parts, time_limit, *, alone):
     return part
 
 
-def _search(path, detector, read, targets, names, rng):
+def _search(path, detector, read, targets, names, max_pictures, rng):
     image = read(path)
     image = image.replace(name=_unused(image.name or Path(path).name, names))
     rows = None if targets is None else _inside(image, targets["position"])
@@ -191,14 +202,31 @@ def _search(path, detector, read, targets, names, rng):
             part.table, part.significance = detector.search(image, rng=rng)
         else:
             part.table = detector(image, None if rows is None else targets[rows], rng=rng)
+        if rows is not None and len(part.table) == len(rows):
+            # They may be of any kind, and are at hand.
+            part.carried = [name for name in targets.colnames
+                            if name in part.table.colnames and name not in (*COLUMNS, "position")]
+            part.table.remove_columns(part.carried)
         reason = part.table.meta.pop("error", None)
         if reason is not None:
             part.reason = _with_place(printable(reason), path)
             warnings.warn(part.reason, HalopyWarning, stacklevel=2)
         else:
-            part.cutouts, part.residuals = _pictures(detector, image, part.table)
+            _warn_of_strangers(part.table, path)
+            part.best = sorted(ranking(part.table)[:max_pictures].tolist())
+            part.cutouts, part.residuals = _pictures(detector, image, part.table[part.best])
     part.image = shrink(image)
     return part
+
+
+def _warn_of_strangers(table, path):
+    """Say that an image is unlike those that the classifier was trained on; the flags say it of each row."""
+    kinds = [[flag for flag in flags.split() if flag.endswith("-outside-training")] for flags in texts(table, "flags")]
+    found = sorted({flag.removesuffix("-outside-training") for flags in kinds for flag in flags})
+    if found:
+        warnings.warn(f"{printable(str(path))}: {sum(map(bool, kinds))} of {len(kinds)} targets are unlike what the "
+                      f"classifier was trained on, by {' and '.join(found)}; they are flagged", HalopyWarning,
+                      stacklevel=3)
 
 
 def one_line(error, path=None):
@@ -266,7 +294,6 @@ def _unused(name, names):
     while unused in names:
         count += 1
         unused = f"{name} ({count})"
-    names.add(unused)
     return unused
 
 

@@ -17,6 +17,7 @@ from halopy import CutoutSet, simulate, surveys
 from halopy.cutouts import tangent_wcs
 from halopy.errors import HaloInputError
 from halopy.image import Beam, ClusterImage
+from halopy.io.cache import alone_in
 from halopy.simulate import chunks
 from halopy.simulate.population import PowerMass
 
@@ -85,6 +86,17 @@ def test_an_interrupted_run_goes_on_with_the_same_bytes(tmp_path, counted):
         assert all((made.meta["sources"][n] == other.meta["sources"][n]).all() for n in ("name", "seed", "flux"))
     counted.clear()
     assert write(tmp_path / "part") == paths and counted == []
+
+
+def test_what_a_killed_writer_has_left_is_removed(tmp_path):
+    paths = write(tmp_path)
+    paths[1].unlink()
+    for name in (".cutouts-00001.fits-abcdefgh.fits", ".cutouts.json-abcdefgh.json"):
+        (tmp_path / name).write_text("half")
+    with alone_in(tmp_path), pytest.raises(HaloInputError, match="another process writes into this folder"):
+        write(tmp_path)
+    write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"cutouts.json", *(path.name for path in paths)}
 
 
 def test_a_full_set_can_be_made_longer(tmp_path, counted):

@@ -8,6 +8,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table, vstack
+from astropy.time import Time
 from astropy.utils.masked import Masked
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +117,18 @@ def test_units_that_no_format_knows_do_not_stop_the_files(detections, tmp_path):
     detections["odd"] = np.ones(4) * u.def_unit("furlong_of_mine", 201.168 * u.m)
     back = read_detections(write_detections(detections, tmp_path)["vot"])
     np.testing.assert_allclose(back["odd"], 1)
+
+
+def test_columns_of_a_catalogue_with_names_and_times(detections, tmp_path):
+    """FITS names columns in ASCII, and no two alike; the other formats keep the names."""
+    detections["gr\u00f6\u00dfe"] = np.arange(len(detections))
+    detections["gro_e"] = 1.0
+    detections["seen"] = Time(np.full(len(detections), 55000.0), format="mjd")
+    write_detections(detections, tmp_path)
+    assert read_detections(tmp_path / "detections.ecsv").colnames[-3:] == ["gr\u00f6\u00dfe", "gro_e", "seen"]
+    found = read_detections(tmp_path / "detections.fits")
+    assert found.colnames[-3:] == ["gro_e_2", "gro_e", "seen"]
+    assert list(found["gro_e_2"]) == list(range(len(detections))) and found["seen"][0] == "55000.0"
 
 
 def test_errors(detections, tmp_path):

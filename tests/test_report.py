@@ -143,6 +143,18 @@ def test_pictures_are_limited_with_a_word(tmp_path):
     assert "<title>A &amp; B</title>" in text
 
 
+def test_what_no_image_covers_is_not_listed_by_the_million(tmp_path, monkeypatch):
+    monkeypatch.setattr("halopy.report.MOST_LISTED", 2)
+    image, table, _ = scene()
+    place = SkyCoord([100] * 3, [20] * 3, unit="deg")
+    lost = blank_detections(["far", "farther", "broken"], place)
+    lost["status"] = ["outside", "outside", "error"]
+    write_page(tmp_path / "page.html", vstack([lost, table], metadata_conflicts="silent"), images=[image], cutouts=None)
+    text = (tmp_path / "page.html").read_text()
+    assert "2 of 3 are listed" in text and ">broken<" in text and ">far<" in text and ">farther<" not in text
+    assert "<b>3</b><span>without a result" in text
+
+
 def test_explanations_are_drawn_and_explained(page, tmp_path):
     image, table, cutouts = scene()
     maps = cutouts.replace(data=np.full(cutouts.shape, 0.5), unit="")

@@ -148,8 +148,12 @@ def test_explanations_are_of_the_best_rows():
     assert [e is not None for e in found.explanations] == [True, True, True, False, False]
     assert found.explanations[2].table["name"][0] == "only b" and found.explanations[2].data[0, 0, 0] == 2
     few = Explaining()
-    found = scan(["a", "b"], few, read=read, targets=targets(), max_explanations=1)
+    found = scan(["a", "b"], few, read=read, targets=targets(), max_pictures=1)
     assert [e is not None for e in found.explanations].count(True) == len(few.asked) == 1
+    # Two of the three that are scored lie in one image, and only the best of them is kept.
+    assert [c is not None for c in found.cutouts].count(True) == 2
+    shown = next(k for k, e in enumerate(found.explanations) if e is not None)
+    assert found.cutouts[shown].table["name"][0] == found.detections["name"][shown]
 
 
 def test_a_detector_that_does_not_explain():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -25,7 +28,7 @@ needs_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_meth
 
 
 def a_part():
-    image = a_field((30, 40), rng=1, name="field", meta={"shape": (3000, 4000)})
+    image = a_field((30, 40), rng=1, name="field", meta={"shape": (3000, 4000), "rms_method": "map"})
     table = blank_detections(
         ["A1", "hé"], SkyCoord([3.5, np.nan], [-30, np.nan], unit="deg"), image="field", status="ok"
     )
@@ -63,7 +66,8 @@ def test_a_part_is_what_it_was(tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     np.testing.assert_array_equal(again.cutouts.data, part.cutouts.data)
     np.testing.assert_array_equal(again.significance.data, part.significance.data)
-    assert again.image.meta["shape"] == (3000, 4000) and again.image.name == "field"
+    assert again.image.name == "field"
+    assert again.image.meta == part.image.meta == {"shape": (3000, 4000), "rms_method": "map"}
     assert Parts(tmp_path).read(8) is None
 
 
@@ -104,6 +108,42 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path):
     assert [c is not None for c in found.cutouts] == [c is not None for c in whole.cutouts]
 
 
+def test_columns_of_the_targets_may_be_of_any_kind(tmp_path):
+    """The targets are at hand: what no FITS file can hold need not be kept with the results."""
+
+    class Handing(FakeDetector):
+        def __call__(self, image, wanted=None, *, rng=None):
+            table = super().__call__(image, wanted, rng=rng)
+            for name in set(wanted.colnames) - set(table.colnames):
+                table[name] = wanted[name]
+            return table
+
+    wanted = targets()
+    wanted["gr\u00f6\u00dfe"] = [1.5, 2.5, 3.5, 4.5]
+    wanted["odd"] = np.array([None, "a", (1, 2), {}], dtype=object)
+    whole = scan(["a", "b"], Handing(), read=read, targets=wanted)
+    kept = scan(["a", "b"], Handing(), read=read, targets=wanted, parts=Parts(tmp_path))
+    for found in (whole, kept):
+        assert list(found.detections["gr\u00f6\u00dfe"]) == [1.5, 1.5, 2.5, 3.5, 4.5]
+        assert list(found.detections["odd"]) == [None, None, "a", (1, 2), {}]
+        assert found.detections.colnames == whole.detections.colnames
+
+
+def test_a_failed_image_takes_no_name_from_the_next(tmp_path):
+    """Whether the search of an image fails may change from one start to the next; names that are kept may not."""
+
+    class Failing(FakeDetector):
+        def __call__(self, image, wanted=None, *, rng=None):
+            if len(wanted) == 1:  # that is image a
+                raise ValueError("odd")
+            return super().__call__(image, wanted, rng=rng)
+
+    found = scan(["a", "b"], Failing(), read=read, targets=targets(), parts=Parts(tmp_path))
+    assert [image.name for image in found.images] == ["field"]
+    again = scan(["a", "b"], FakeDetector(), read=read, targets=targets(), parts=Parts(tmp_path))
+    assert len({image.name for image in again.images}) == 2
+
+
 def test_an_image_that_failed_is_tried_again(tmp_path):
     parts = Parts(tmp_path)
     found = scan(["a", "b"], FakeDetector(ValueError("odd")), read=read, targets=targets(), parts=parts)
@@ -123,6 +163,8 @@ class Dying(FakeDetector):
 
 class Sleeping(FakeDetector):
     def __call__(self, image, wanted=None, *, rng=None):
+        if self.fail is not None:  # a pipe
+            os.write(self.fail, b"x")
         time.sleep(10_000)
 
 
@@ -142,6 +184,56 @@ def test_a_search_that_sleeps_is_ended():
 
 
 @needs_fork
+@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGTERM])
+def test_no_search_outlives_the_one_who_started_it(tmp_path, ended):
+    """Or it would hold the folder against all that come after, for ever where it hangs."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        scan(["a", "b"], Sleeping(theirs), read=read, targets=targets(), parts=Parts(tmp_path), time_limit=600)
+        os._exit(0)
+    os.close(theirs)
+    assert os.read(ours, 1) == b"x"  # the search is on
+    os.kill(child, ended)
+    os.waitpid(child, 0)
+    # The end of the pipe: nobody is left who could write into it.
+    assert select.select([ours], [], [], 60)[0] and os.read(ours, 1) == b""
+    os.close(ours)
+
+
+@needs_fork
+def test_torch_does_not_wait_for_threads_that_are_not_there(tmp_path):
+    """Where it has computed with two threads before, it hangs in a forked process that does so again."""
+    pytest.importorskip("torch", reason="needs torch")
+    code = (
+        "import sys, torch; from halopy.scan_parts import Part, Parts, apart\n"
+        "torch.set_num_threads(2)\n"
+        "def search():\n    x = torch.ones(800, 800); return Part(str(float((x @ x + x)[0, 0])))\n"
+        "print(search().name, apart(search, Parts(sys.argv[1]), 0, path='a', seconds=60).name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=600)
+    assert done.stdout.split() == ["801.0", "801.0"], done.stderr
+
+
+@needs_fork
+def test_results_that_cannot_be_kept_apart(tmp_path, monkeypatch):
+    def full(self, number, part):
+        if part.failure is None or not told:
+            raise HaloInputError("the disk is full", path="x")
+        return write(self, number, part)
+
+    write, told = Parts.write, True
+    monkeypatch.setattr(Parts, "write", full)
+    with pytest.raises(HaloInputError, match="^x: the disk is full"):
+        scan(["a", "b"], FakeDetector(), read=read, targets=targets(), parts=Parts(tmp_path), time_limit=600)
+    assert not list(tmp_path.iterdir())
+    told = False
+    with pytest.raises(HaloInputError, match="the results of a cannot be kept"):
+        scan(["a", "b"], FakeDetector(), read=read, targets=targets(), parts=Parts(tmp_path), time_limit=600)
+
+
+@needs_fork
 def test_what_is_raised_apart():
     with pytest.raises(MissingExtraError, match="needs torch"):
         scan(["a", "b"], FakeDetector(MissingExtraError("needs torch")), read=read, time_limit=600)
@@ -150,7 +242,7 @@ def test_what_is_raised_apart():
 
 
 def test_limits_that_are_none(tmp_path, monkeypatch):
-    for limit in (0, -1, float("nan")):
+    for limit in (0, -1, float("nan"), float("inf"), 1e300):
         with pytest.raises(HaloInputError, match="time_limit must be a positive number"):
             scan(["a"], FakeDetector(), read=read, time_limit=limit)
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
@@ -185,7 +277,7 @@ def test_a_run_that_was_stopped_is_continued_by_its_equal_alone(tmp_path):
         stopped(run, lambda parts: result.write_text("half of the results"))
     (out / ".a.ecsv-abcdefgh.ecsv").write_text("what a killed writer leaves")
     with (
-        pytest.raises(HaloInputError, match="other settings was stopped here.*seed, found 1.*--overwrite"),
+        pytest.raises(HaloInputError, match="other settings or files was stopped here.*seed, found 1.*--overwrite"),
         unfinished(out, {"seed": 2}, results=[result], overwrite=False),
     ):
         pass
@@ -206,7 +298,15 @@ def test_a_run_that_was_stopped_is_continued_by_its_equal_alone(tmp_path):
 def test_a_run_that_is_given_up(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        stopped(unfinished(out, {"seed": 1}, results=[], overwrite=False), lambda parts: parts.write(0, Part("a")))
+        stopped(
+            unfinished(out, {"seed": 1, "files": {"a.fits": [1, 2]}}, results=[], overwrite=False),
+            lambda parts: parts.write(0, Part("a")),
+        )
+    with (
+        pytest.raises(HaloInputError, match=r"other settings or files.*\(a.fits, found \[1, 2\]\)"),
+        unfinished(out, {"seed": 1, "files": {"a.fits": [1, 3]}}, results=[], overwrite=False),
+    ):
+        pass
     (out / "unfinished" / "search.json").write_text("{")
     with (
         pytest.raises(HaloInputError, match="other settings"),
@@ -218,10 +318,24 @@ def test_a_run_that_is_given_up(tmp_path):
         assert json.loads((parts.folder / "search.json").read_text()) == {"seed": 2}
 
 
+def test_what_is_not_ours_stays(tmp_path):
+    (tmp_path / "unfinished" / "00000").mkdir(parents=True)  # what is left of a run that was killed at its very end
+    (tmp_path / "unfinished" / "symphony.txt").write_text("mine")
+    (tmp_path / "a.ecsv").write_text("done")
+    with (
+        pytest.raises(HaloInputError, match="this file exists"),
+        unfinished(tmp_path, {}, results=[tmp_path / "a.ecsv"], overwrite=False),
+    ):
+        pass
+    with unfinished(tmp_path, {}, results=[], overwrite=False):
+        pass
+    assert [path.name for path in (tmp_path / "unfinished").iterdir()] == ["symphony.txt"]
+
+
 def test_two_runs_in_one_folder(tmp_path):
     with (
         unfinished(tmp_path, {}, results=[], overwrite=False),
-        pytest.raises(HaloInputError, match="another process searches into this folder"),
+        pytest.raises(HaloInputError, match="another process writes into this folder"),
         unfinished(tmp_path, {}, results=[], overwrite=True),
     ):
         pass

@@ -13,9 +13,10 @@ from pathlib import Path
 from halopy.cutouts import write_atomically
 from halopy.errors import HaloInputError
 
-__all__ = ["Cache", "file_lock", "is_offline", "safe_name", "sha256_of", "try_lock"]
+__all__ = ["Cache", "alone_in", "file_lock", "is_offline", "safe_name", "sha256_of", "try_lock"]
 
 _LONGEST_LOCK = 1800.0
+_FOLDER_LOCK = "unfinished.lock"
 
 
 class Cache:
@@ -180,6 +181,45 @@ def file_lock(path, *, timeout=_LONGEST_LOCK):
         yield
     finally:
         os.close(handle)  # which frees the lock
+
+
+@contextlib.contextmanager
+def alone_in(folder):
+    """Hold a folder for one run that writes into it.
+
+    Parameters
+    ----------
+    folder : path-like
+        It must be there. A lock file lies in it as long as the run lasts; that of a killed one is none.
+
+    Raises
+    ------
+    HaloInputError
+        Another process holds it, or nothing can be written there.
+    """
+    path = Path(folder) / _FOLDER_LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise HaloInputError(f"cannot write here: {error.strerror}", path=folder) from error
+    try:
+        if not (try_lock(handle) and _is_at(handle, path)):
+            raise HaloInputError("another process writes into this folder", path=folder,
+                                 hint="wait for it, or another folder")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle, path):
+    """Whether an open file is still there: one that its last holder has removed is no lock any more."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
 
 
 def try_lock(handle):

@@ -143,13 +143,12 @@ def candidates_text(detections, *, max_rows=50):
     str
         One line per row below a line of headings.
     """
-    rows = rows_of(detections)
-    several = len({r["image"] for r in rows if r["image"]}) > 1
+    order = ranking(detections)
+    rows = rows_of(detections[order[:max_rows]])
+    several = len({*texts(detections, "image")} - {""}) > 1
     lines = [["", "name", *(["image"] if several else []), "p-value", "probability", "S/N", "flux density", "r_e",
               "status", "flags"]]
-    order = ranking(detections)
-    for rank, row in enumerate(order[:max_rows], 1):
-        r = rows[row]
+    for rank, r in enumerate(rows, 1):
         lines.append([str(rank), _short(r["name"]), *([_short(r["image"])] if several else []),
                       p_value_text(r["p_value"], r["n_controls"]), fixed_text(r["probability"], 3),
                       fixed_text(r["snr"], 1), value_text(r["flux"], r["flux_err"], "mJy"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import unicodedata
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,8 @@ def _flatten(detections):
                 flat[axis] = _number(np.asarray(values, dtype=float), u.deg)
         elif isinstance(column, SkyCoord) or getattr(column, "ndim", 1) != 1:
             continue
+        elif not isinstance(column, np.ndarray):  # times
+            flat[name] = np.array([printable(value) for value in column], dtype=str)
         elif column.dtype.kind == "f":
             values, unit = plain(column), getattr(column, "unit", None)
             wanted = COLUMNS.get(name, (None, None))[1]
@@ -274,6 +277,7 @@ def _number(values, unit):
 
 
 def _votable(flat):
+    from astropy.io.votable.exceptions import VOWarning
     from astropy.io.votable.tree import CooSys, Resource, TableElement, VOTableFile
 
     votable = VOTableFile(version="1.4")
@@ -282,7 +286,8 @@ def _votable(flat):
     resource.coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
     bare = flat.copy()
     bare.meta = {}
-    table = TableElement.from_table(votable, bare)
+    with warnings.catch_warnings(action="ignore", category=VOWarning):  # an ID has fewer letters than a name
+        table = TableElement.from_table(votable, bare)
     table.name = "detections"
     table.description = "Radio halo candidates; " + "; ".join(
         f"{k}: {printable(v)}" for k, v in flat.meta.items() if not isinstance(v, float))
@@ -301,6 +306,7 @@ def _hdus(flat):
             ascii_only[name] = np.array([_ascii(v) for v in flat[name]], dtype=str)
             if not len(flat):
                 ascii_only[name] = np.array([], dtype="U1")
+    ascii_only.rename_columns(flat.colnames, _ascii_names(flat.colnames))
     table = fits.table_to_hdu(ascii_only)
     table.name = "DETECTIONS"
     for i, name in enumerate(flat.colnames, 1):
@@ -313,6 +319,17 @@ def _hdus(flat):
     return fits.HDUList([fits.PrimaryHDU(), table])
 
 
+def _ascii_names(names):
+    found = []
+    for name in names:
+        known, count = _ascii(name).replace("?", "_"), 1
+        while known in found or (known != name and known in names):
+            count += 1
+            known = f"{_ascii(name).replace('?', '_')}_{count}"
+        found.append(known)
+    return found
+
+
 def _ascii(text):
     letters = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return letters.encode("ascii", "replace").decode()
@@ -322,13 +339,14 @@ def _regions(detections):
     # regions.Regions writes the properties in another order in each process.
     radius = 3 * numbers(detections, "r_e", u.arcsec)
     lines = ["# Region file format: DS9 halopy", "icrs"]
-    for name, position, r, kind in zip(texts(detections, "name"), centres(detections), radius,
-                                       strength(detections), strict=True):
-        if not (np.isfinite(position.ra) and np.isfinite(position.dec)):
+    position = centres(detections)
+    for name, ra, dec, r, kind in zip(texts(detections, "name"), position.ra.deg, position.dec.deg, radius,
+                                      strength(detections), strict=True):
+        if not (np.isfinite(ra) and np.isfinite(dec)):
             continue
         size = (r if np.isfinite(r) and r > 0 else 60) / 3600
         # Braces end a text and semicolons a region in DS9.
         text = name.translate(str.maketrans({"{": "(", "}": ")", ";": ",", "#": "no. "}))
-        lines.append(f"circle({position.ra.deg:.7f},{position.dec.deg:.7f},{size:.7f}) "
+        lines.append(f"circle({ra:.7f},{dec:.7f},{size:.7f}) "
                      f"# color={_COLOURS[kind]} width=2 text={{{text}}}")
     return "\n".join(lines) + "\n"

@@ -18,9 +18,10 @@ from astropy.io import fits
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
-from halopy.cutouts import CutoutSet, write_atomically
+from halopy.cutouts import CutoutSet, remove_unfinished, write_atomically
 from halopy.errors import HaloInputError
 from halopy.image import ClusterImage
+from halopy.io.cache import alone_in
 from halopy.own_fits import open_own
 from halopy.simulate.survey_cutouts import cutouts
 
@@ -64,7 +65,8 @@ def write_cutouts(folder, n, *, chunk=8192, settings=None, rng=0, progress=None)
     ------
     HaloInputError
         For a folder that holds cutouts made in another way (the error names the difference), a file in it
-        that cannot be read, a setting that is unknown, or cannot be described in ``cutouts.json``.
+        that cannot be read, a setting that is unknown, or cannot be described in ``cutouts.json``; for one into
+        which another process writes.
 
     Examples
     --------
@@ -91,23 +93,26 @@ def write_cutouts(folder, n, *, chunk=8192, settings=None, rng=0, progress=None)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HaloInputError(f"cannot make this folder: {error.strerror}", path=folder) from error
-    known = _compared(folder, plan)
-    if not known and any(folder.glob("cutouts-*.fits")):
-        raise HaloInputError(f"this folder holds cutouts, but no {PLAN} that says which", path=folder,
-                             hint="another folder")
-    paths, numbers = _paths(folder, n, chunk), _numbers(n, chunk)
-    for k in progress(range(len(paths))) if progress is not None else range(len(paths)):
-        if paths[k].exists():
-            _check(paths[k], numbers[k])
-            continue
-        here = {} if positions is None else {"positions": positions[k * chunk:k * chunk + numbers[k]]}
-        made = cutouts(numbers[k], rng=np.random.default_rng([seed, k]), **(settings | here))
-        if not known:
-            # Not before it is known that the settings can be used.
-            _write_plan(folder, plan)
-            known = True
-        made.write(paths[k])
-        del made  # or it would be in memory beside the next one
+    with alone_in(folder):
+        remove_unfinished(folder / PLAN)
+        known = _compared(folder, plan)
+        if not known and any(folder.glob("cutouts-*.fits")):
+            raise HaloInputError(f"this folder holds cutouts, but no {PLAN} that says which", path=folder,
+                                 hint="another folder")
+        paths, numbers = _paths(folder, n, chunk), _numbers(n, chunk)
+        for k in progress(range(len(paths))) if progress is not None else range(len(paths)):
+            if paths[k].exists():
+                _check(paths[k], numbers[k])
+                continue
+            here = {} if positions is None else {"positions": positions[k * chunk:k * chunk + numbers[k]]}
+            made = cutouts(numbers[k], rng=np.random.default_rng([seed, k]), **(settings | here))
+            if not known:
+                # Not before it is known that the settings can be used.
+                _write_plan(folder, plan)
+                known = True
+            remove_unfinished(paths[k])
+            made.write(paths[k])
+            del made  # or it would be in memory beside the next one
     return paths
 
 

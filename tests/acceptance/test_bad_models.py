@@ -103,5 +103,6 @@ def test_a17_an_image_unlike_the_training_is_flagged(halopy, models, tmp_path):
         "out",
     )
     assert done.code == 0
+    assert "a.fits: 1 of 1 targets are unlike what the classifier was trained on, by beam and frequency" in done.err
     flags = read_detections(tmp_path / "out" / "detections.ecsv")["flags"][0].split()
     assert "frequency-outside-training" in flags and "beam-outside-training" in flags

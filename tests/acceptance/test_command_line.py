@@ -37,6 +37,7 @@ NAMES = [
         (["--plane", "5"], "plane"),
         (["--hdu", "9"], "no HDU 9"),
         (["--time-limit", "0"], "time_limit must be a positive number"),
+        (["--time-limit", "inf"], "time_limit must be a positive number of seconds, up to 1000000 (found inf)"),
         (["--targets", "none.csv"], "no such file"),
     ],
 )
