@@ -9,7 +9,7 @@ from astropy.table import QTable
 from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError
 from halopy.model import Step
-from halopy.preprocess.interpolate import Interpolator
+from halopy.preprocess.threads import in_threads
 
 __all__ = ["Augmenter"]
 
@@ -22,7 +22,7 @@ class Augmenter(Step):
     Each member of the augmented set has one of 16 orientations and one brightness factor.
     Orientation k turns the cutout by (k mod 8) · 45 degrees counter-clockwise (y up); from 8 on,
     left and right are exchanged before. Right angles and mirrors move pixels and change none; the
-    odd multiples of 45 degrees share one cubic interpolation of the original.
+    odd multiples of 45 degrees share one cubic interpolation of the original (one a zoom).
 
     Corners show the real surroundings: nothing is filled, so the given cutouts must be larger than
     ``size`` by the square root of two (and by 1 / zoom). For 64 pixels cut 96.
@@ -51,6 +51,9 @@ class Augmenter(Step):
     Augment after splitting, never before. A scaling by each cutout's own range (`LogMinMax`) undoes
     the brightness factors, before or after; `SnrAsinh` divides by the column ``rms``, which follows the factors, and
     undoes them as well when it comes after. Scaled with `SnrAsinh` first, the factors act on the scaled pixels.
+
+    What moves and interpolates pixels is compiled at the first call; cutouts are shared out among the threads that
+    ``NUMBA_NUM_THREADS`` allows, and the result does not depend on how many there are.
 
     References
     ----------
@@ -109,21 +112,16 @@ class Augmenter(Step):
         orientation, brightness, zoom = self._draw(len(cutouts), rng)
         n, members = orientation.shape
         data = np.empty((n * members, self.size, self.size), dtype=np.float32)
-        for i in range(n):
-            views, interpolator = {}, None
-            for j, (k, factor, magnification) in enumerate(zip(
-                    orientation[i].tolist(), brightness[i].tolist(), zoom[i].tolist(), strict=True)):
-                tilted = k % 2 == 1
-                if (tilted or magnification != 1) and interpolator is None:
-                    interpolator = Interpolator(cutouts.data[i])
-                view = views.get((tilted, magnification))
-                if view is None:
-                    view = _centre(cutouts.data[i], interpolator, self.size, tilted, magnification)
-                    views[tilted, magnification] = view
-                np.multiply(_orient(view, k), np.float32(factor), out=data[i * members + j])
+        coverage = np.empty(n * members)
+
+        def work(i):
+            rows = slice(i * members, (i + 1) * members)
+            coverage[rows] = _augment(cutouts.data[i], orientation[i], brightness[i], zoom[i], data[rows])
+
+        in_threads(work, range(n))
         table = _table(cutouts.table, n, orientation.ravel(), brightness.ravel(), zoom.ravel())
         if "coverage" in table.colnames:
-            table["coverage"] = np.isfinite(data).mean(axis=(1, 2))
+            table["coverage"] = coverage
         meta = {key: value for key, value in cutouts.meta.items() if key != "wcs"}
         return CutoutSet(data, table, unit=cutouts.unit, meta=meta)
 
@@ -171,26 +169,31 @@ class Augmenter(Step):
                                  hint=f"CutoutMaker({max(needed, min(shape) + 1)})")
 
 
-def _centre(plane, interpolator, size, tilted, zoom):
-    """Return the central part of a plane, turned by 45 degrees if tilted, and magnified."""
-    if not tilted and zoom == 1:
+def _augment(plane, orientation, brightness, zoom, data):
+    """Write the members of one cutout; return the fraction of each that holds data."""
+    from halopy.preprocess.turn import orient, turned_views
+
+    size, tilted = data.shape[1], orientation % 2 == 1
+    # Members of one zoom that are tilted, or not, are one view in eight orientations. Tilted ones get a sign here;
+    # the one that is only copied comes first.
+    kinds, view = np.unique(np.where(tilted, -zoom, np.where(zoom == 1, -np.inf, zoom)), return_inverse=True)
+    views = np.empty((len(kinds), 2, size, size), np.float32)
+    valid = np.empty(len(kinds), int)
+    copied = int(kinds[0] == -np.inf)
+    if copied:
         y, x = ((n - size) // 2 for n in plane.shape)
-        return plane[y:y + size, x:x + size]
-    offset = (np.arange(size) - (size - 1) / 2) / zoom
-    x, y = np.meshgrid(offset, offset)
-    if tilted:
-        # Where a pixel of the turned image comes from: turned back, clockwise with y up.
-        x, y = (x + y) / np.sqrt(2), (y - x) / np.sqrt(2)
-    return interpolator(x + (plane.shape[1] - 1) / 2, y + (plane.shape[0] - 1) / 2).astype(np.float32)
-
-
-def _orient(view, orientation):
-    """Mirror and turn by right angles; an odd orientation starts from a view turned by 45 degrees."""
-    turns, mirrored, tilted = orientation % 8 // 2, orientation >= 8, orientation % 2
-    if mirrored:
-        # A view already turned by +45 degrees becomes one by -45 when it is mirrored.
-        view, turns = view[:, ::-1], turns + tilted
-    return np.rot90(view, -turns)
+        views[0, 0] = plane[y:y + size, x:x + size]
+        views[0, 1] = views[0, 0].T
+        valid[0] = np.isfinite(views[0, 0]).sum()
+    if len(kinds) > copied:
+        valid[copied:] = turned_views(plane, np.abs(kinds[copied:]), kinds[copied:] < 0, views[copied:])
+    turns, mirrored = orientation % 8 // 2, orientation >= 8
+    # A view already turned by +45 degrees becomes one by -45 when it is mirrored.
+    turns = (turns + (mirrored & tilted)) % 4
+    # Right angles, counter-clockwise with y up, and mirrors: transposed, with rows and columns reversed.
+    rows, columns = (turns + mirrored) % 4 >= 2, (turns + 1 + mirrored) % 4 >= 2
+    orient(views, view, turns % 2, rows, columns, brightness.astype(np.float32), data)
+    return valid[view] / size**2
 
 
 def _table(table, n, orientation, brightness, zoom):

@@ -15,6 +15,7 @@ from halopy.image import FWHM_TO_SIGMA, TOLERANCE, Beam
 from halopy.model import Step
 from halopy.preprocess.interpolate import Interpolator
 from halopy.preprocess.project import SkyToPixel, tangent_grid
+from halopy.preprocess.threads import in_threads
 
 __all__ = ["CutoutMaker"]
 
@@ -65,6 +66,9 @@ class CutoutMaker(Step):
 
     An output pixel is NaN if any of the four image pixels around it is, so one bad pixel spreads
     no further than its neighbours.
+
+    Copying, and interpolation of the orders 1 and 3 without smoothing, are compiled at the first call and shared out
+    among the threads that ``NUMBA_NUM_THREADS`` allows; the result does not depend on how many there are.
 
     The columns ``beam_major``, ``beam_minor`` and ``beam_pa`` are relative to the axes of the
     cutout's pixels, with x for west and y for north, because all that measures cutouts takes them
@@ -133,11 +137,14 @@ class CutoutMaker(Step):
         project = SkyToPixel(image.wcs, image.data.shape)
         columns = {"position": sky, "image": np.full(len(sky), image.name or "image")}
         if scale is None:
-            data, zeros, rms, x0, y0 = _crop(image, project(sky.ra.deg, sky.dec.deg), shape)
+            data, counts, rms, x0, y0 = _crop(image, project(sky.ra.deg, sky.dec.deg), shape)
             columns |= {"x0": x0, "y0": y0}
         else:
-            data, zeros, rms = self._resample(image, project, sky, shape, scale)
-        coverage = _count(data)[0] / (shape[0] * shape[1])
+            data, counts, rms = self._resample(image, project, sky, shape, scale)
+        # Values, pixels of the image with data under them, and exact zeros among these.
+        valid, known, zeros = counts.T
+        coverage = valid / (shape[0] * shape[1])
+        zeros = np.where(known, zeros / np.maximum(known, 1), np.nan)
         if not self.partial:
             _require(coverage, self.min_coverage, table, sky, image)
         beam = image.pixel_beam if scale is None else _north_up_beam(image, project.frame)
@@ -155,10 +162,12 @@ class CutoutMaker(Step):
             if name in table.colnames:
                 table.remove_column(name)
         for name, column in columns.items():
-            table[name] = column
-        header = image.wcs.to_header(relax=True).tostring(sep="\n", endcard=False, padding=False)
-        meta = {"wcs": {image.name or "image": header}} if scale is None else {}
-        return CutoutSet(data, table, unit=image.unit, meta=meta | {"flags": image.flags})
+            table.add_column(column, name=name, copy=False)
+        meta = {"flags": image.flags}
+        if scale is None:
+            header = image.wcs.to_header(relax=True).tostring(sep="\n", endcard=False, padding=False)
+            meta["wcs"] = {image.name or "image": header}
+        return CutoutSet(data, table, unit=image.unit, meta=meta)
 
     def _scale(self, image):
         if self.pixel_scale is not None and self.pixels_per_beam is not None:
@@ -196,22 +205,31 @@ class CutoutMaker(Step):
                           "try a smaller pixel_scale", HalopyWarning, stacklevel=3)
         unit = u.Unit(image.unit)
         per_pixel = any(base == u.pix and power < 0 for base, power in zip(unit.bases, unit.powers, strict=True))
+        if per_pixel and min(shape) < 2:
+            raise HaloInputError("data per pixel need cutouts of two pixels or more to be resampled", found=shape)
         n = len(sky)
-        data = np.full((n, *shape), np.nan, dtype=np.float32)
-        zeros, rms = np.full(n, np.nan), np.full(n, np.nan)
+        data = np.empty((n, *shape), dtype=np.float32)
+        counts, rms = np.empty((n, 3), dtype=np.int64), np.full(n, np.nan)
+        plane, noise = (None if p is None else np.ascontiguousarray(p) for p in (image.data, image.rms))
         step = max(1, CHUNK_PIXELS // (shape[0] * shape[1]))
         for start in range(0, n, step):
-            rows = slice(start, start + step)
-            x, y = tangent_grid(project, sky[rows], shape, scale)
-            area = _jacobian(x, y) if per_pixel else None
-            for i, (xs, ys) in enumerate(zip(x, y, strict=True)):
-                data[start + i] = _interpolate(image.data, xs, ys, self.order, smooth)
-            if per_pixel:
-                data[rows] *= area
-            nearest = _gather(image.data, x, y)
-            zeros[rows] = _zeros(nearest)
-            rms[rows] = _central_rms(image.rms, x, y, area)
-        return data, zeros, rms
+            grids = tangent_grid(project, sky[start:start + step], shape, scale)
+
+            def work(few, start=start, grids=grids):
+                rows = slice(start + few.start, start + few.stop)
+                if self.order in (1, 3) and not smooth:
+                    _splines(plane, grids, few, self.order, data[rows], counts[rows])
+                else:
+                    _interpolate(plane, grids, few, self.order, smooth, data[rows], counts[rows])
+                area = _jacobian(*grids.positions(few)) if per_pixel else None
+                if per_pixel:
+                    data[rows] *= area
+                    counts[rows, 0] = np.isfinite(data[rows]).sum(axis=(1, 2))
+                if noise is not None:
+                    rms[rows] = _central_rms(noise, *grids.positions(few, _central(shape)), area)
+
+            in_threads(work, _slices(min(step, n - start), 64))
+        return data, counts, rms
 
 
 def _positions(positions):
@@ -243,43 +261,66 @@ def _angle(value, name):
 
 
 def _crop(image, pixel, shape):
-    """Copy whole pixels: data, zeros, rms, x0, y0."""
+    """Copy whole pixels: data, counts, rms, x0, y0."""
+    from halopy.preprocess.gather import crop
+
     corner = []
     for position, n in zip(pixel, shape[::-1], strict=True):
         start = np.floor(position - (n - 1) / 2 + 0.5)
         corner.append(np.nan_to_num(np.clip(start, UNPROJECTABLE, -UNPROJECTABLE), nan=UNPROJECTABLE).astype(np.int64))
     x0, y0 = corner
-    (ny, nx), (height, width) = shape, image.data.shape
-    data = np.empty((len(x0), ny, nx), dtype=np.float32)
-    whole = (x0 >= 0) & (y0 >= 0) & (x0 + nx <= width) & (y0 + ny <= height)
-    for i, (x, y, is_whole) in enumerate(zip(x0.tolist(), y0.tolist(), whole.tolist(), strict=True)):
-        if is_whole:
-            data[i] = image.data[y:y + ny, x:x + nx]
-            continue
-        data[i] = np.nan
-        left, right, bottom, top = max(x, 0), min(x + nx, width), max(y, 0), min(y + ny, height)
-        if left < right and bottom < top:
-            data[i, bottom - y:top - y, left - x:right - x] = image.data[bottom:top, left:right]
-    rms = np.full(len(x0), np.nan)
-    if image.rms is not None:
-        x, y = np.broadcast_arrays(x0[:, None, None] + np.arange(nx), y0[:, None, None] + np.arange(ny)[:, None])
-        rms = _central_rms(image.rms, x, y, None)
-    return data, _zeros(data), rms, x0, y0
+    n = len(x0)
+    data = np.empty((n, *shape), dtype=np.float32)
+    counts, rms = np.empty((n, 2), dtype=np.int64), np.full(n, np.nan)
+    plane, noise = (None if p is None else np.ascontiguousarray(p) for p in (image.data, image.rms))
+    rows, columns = _central(shape)
+
+    def work(few):
+        crop(plane, x0[few], y0[few], data[few], counts[few])
+        if noise is not None:
+            values = np.empty((few.stop - few.start, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+            crop(noise, x0[few] + columns.start, y0[few] + rows.start, values, np.empty((len(values), 2), np.int64))
+            rms[few] = _median(values[:, ::rows.step, ::columns.step])
+
+    in_threads(work, _slices(n, 256))
+    return data, counts[:, [0, 0, 1]], rms, x0, y0
 
 
-def _interpolate(plane, x, y, order, smooth):
-    """Interpolate the part of a plane that one cutout sees."""
-    finite = np.isfinite(x) & np.isfinite(y)
-    if not finite.any():
-        return np.nan
+def _slices(n, step):
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _splines(plane, grids, few, order, data, counts):
+    from halopy.preprocess.spline import resample
+
+    counts[:] = resample(plane, grids.control[few], *grids.matrices, data, order=order)
+    for i, exact in grids.exact_of(few):
+        row = slice(i, i + 1)
+        counts[row] = resample(plane, exact[None], None, None, data[row], order=order)
+
+
+def _interpolate(plane, grids, few, order, smooth, data, counts):
+    """Smooth the part of a plane that each cutout sees, and interpolate it with a spline of any order."""
+    from halopy.preprocess.gather import nearest
+
     margin = MARGIN + int(np.ceil(4 * smooth))
-    low, high = [], []
-    for position, n in ((y, plane.shape[0]), (x, plane.shape[1])):
-        position = np.clip(position[finite], -1, n)
-        low.append(max(int(np.floor(position.min())) - margin, 0))
-        high.append(min(int(np.ceil(position.max())) + margin + 1, n))
-    part = plane[low[0]:high[0], low[1]:high[1]]
-    return Interpolator(part, order=order, smooth=smooth)(x - low[1], y - low[0])
+    x, y = grids.positions(few)
+    pixels = np.empty(x.shape, np.float32)
+    nearest(plane, x, y, pixels)
+    counts[:, 1], counts[:, 2] = np.isfinite(pixels).sum(axis=(1, 2)), (pixels == 0).sum(axis=(1, 2))
+    for i, (xs, ys) in enumerate(zip(x, y, strict=True)):
+        finite = np.isfinite(xs) & np.isfinite(ys)
+        data[i], counts[i, 0] = np.nan, 0
+        if not finite.any():
+            continue
+        low, high = [], []
+        for position, n in ((ys, plane.shape[0]), (xs, plane.shape[1])):
+            position = np.clip(position[finite], -1, n)
+            low.append(max(int(np.floor(position.min())) - margin, 0))
+            high.append(min(int(np.ceil(position.max())) + margin + 1, n))
+        part = plane[low[0]:high[0], low[1]:high[1]]
+        data[i] = Interpolator(part, order=order, smooth=smooth)(xs - low[1], ys - low[0])
+        counts[i, 0] = np.isfinite(data[i]).sum()
 
 
 def _smoothing(image, ratio):
@@ -313,48 +354,31 @@ def _north_up_beam(image, frame):
 
 def _jacobian(x, y):
     """Area of each output pixel in image pixels."""
-    if min(x.shape[1:]) < 2:
-        raise HaloInputError("data per pixel need cutouts of two pixels or more to be resampled", found=x.shape[1:])
     with np.errstate(invalid="ignore"):
         return np.abs(np.gradient(x, axis=2) * np.gradient(y, axis=1) - np.gradient(x, axis=1) * np.gradient(y, axis=2))
 
 
-def _gather(plane, x, y):
-    """Return the nearest pixel, NaN outside."""
-    with np.errstate(invalid="ignore"):
-        inside = (x > -0.5) & (y > -0.5) & (x < plane.shape[1] - 0.5) & (y < plane.shape[0] - 0.5)
-    values = np.full(x.shape, np.nan, dtype=np.float32)
-    values[inside] = plane[np.rint(y[inside]).astype(np.intp), np.rint(x[inside]).astype(np.intp)]
-    return values
+def _central(shape):
+    """At most 16 x 16 pixels over the central half."""
+    return tuple(slice(n // 4, n - n // 4, max(1, n // 32)) for n in shape)
 
 
 def _central_rms(rms, x, y, area):
-    """Median of the rms map over the central half of each cutout, from at most 16 x 16 points."""
-    if rms is None:
-        return np.full(len(x), np.nan)
-    ny, nx = x.shape[1:]
-    part = tuple(slice(n // 4, n - n // 4, max(1, n // 32)) for n in (ny, nx))
-    values = _gather(rms, x[:, *part], y[:, *part])
-    values = values if area is None else values * area[:, *part]
-    values = np.sort(values.reshape(len(x), -1), axis=1)
+    """Median of the rms map at some positions; with the area of a cutout's pixels, for data per pixel."""
+    from halopy.preprocess.gather import nearest
+
+    values = np.empty(x.shape, np.float32)
+    nearest(rms, np.ascontiguousarray(x), np.ascontiguousarray(y), values)
+    return _median(values if area is None else values * area[:, *_central(area.shape[1:])])
+
+
+def _median(values):
+    """Median of each plane of values, without those that are missing."""
+    values = np.sort(values.reshape(len(values), -1), axis=1)
     n = np.isfinite(values).sum(axis=1)
     rows = np.arange(len(values))
     middle = (values[rows, np.maximum((n - 1) // 2, 0)] + values[rows, n // 2]) / 2
     return np.where(n > 0, middle, np.nan)
-
-
-def _count(data):
-    """Count the pixels with data, and the exact zeros, of each cutout."""
-    counts = np.empty((2, len(data)), dtype=np.int64)
-    for start in range(0, len(data), 32):  # a few at a time stay in the processor's cache
-        part = data[start:start + 32]
-        counts[:, start:start + 32] = [np.count_nonzero(f, axis=(1, 2)) for f in (np.isfinite(part), part == 0)]
-    return counts
-
-
-def _zeros(data):
-    valid, zeros = _count(data)
-    return np.where(valid, zeros / np.maximum(valid, 1), np.nan)
 
 
 def _require(coverage, min_coverage, table, sky, image):

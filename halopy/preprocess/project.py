@@ -9,12 +9,13 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from halopy.errors import HaloInputError
 
-__all__ = ["SkyToPixel", "tangent_grid"]
+__all__ = ["CONTROL", "Grids", "SkyToPixel", "control_points", "polynomials", "tangent_grid"]
 
 # Projections in which a turn of 360 degrees is a shift along x.
 CYLINDRICAL = ("CAR", "CEA", "CYP", "MER")
 CONTROL = 5
 TOLERANCE = 1e-3
+AT_ONCE = 2**16
 
 
 class SkyToPixel:
@@ -79,11 +80,43 @@ class SkyToPixel:
         return pixel
 
 
+class Grids:
+    """Where the pixels of ``n`` grids fall in an image: polynomials, and positions one by one.
+
+    Parameters
+    ----------
+    control : `~numpy.ndarray`
+        ``(n, 2, 5, 5)``: x and y of the control points, in pixels of the image. With ``rows`` and ``columns``, the
+        `polynomials` of the shape, ``rows @ control @ columns`` are the positions of all pixels. NaN where these are
+        given one by one.
+    exact : dict
+        These: ``(2, ny, nx)`` x and y, by the number of the grid.
+    shape : tuple of int
+        ``(ny, nx)``.
+    """
+
+    def __init__(self, control, exact, shape):
+        self.control, self.exact, self.matrices = control, exact, polynomials(shape)
+
+    def exact_of(self, few):
+        """Return the grids of a slice that are given one by one, as (number in the slice, x and y)."""
+        return [(i - few.start, self.exact[i]) for i in range(few.start, few.stop) if i in self.exact]
+
+    def positions(self, few, part=(slice(None), slice(None))):
+        """Return x and y, ``(n, ny, nx)``, of a slice of the grids, or of rows and columns of them."""
+        rows, columns = self.matrices
+        with np.errstate(invalid="ignore"):
+            grids = rows[part[0]] @ self.control[few] @ columns[:, part[1]]
+        for i, exact in self.exact_of(few):
+            grids[i] = exact[:, *part]
+        return np.ascontiguousarray(grids[:, 0]), np.ascontiguousarray(grids[:, 1])
+
+
 def tangent_grid(project, sky, shape, pixel_scale):
-    """Return where the pixels of tangential grids about many positions fall in an image.
+    """Return where tangential grids about many positions fall in an image, by control points.
 
     The positions are those of `halopy.cutouts.tangent_wcs`. The image's projection, the expensive part, is evaluated
-    at 25 Chebyshev points a cutout and interpolated by polynomials; where that misses one of nine
+    at 25 Chebyshev points a cutout, between which polynomials hold; where they miss one of nine
     further points by a thousandth of a pixel, every pixel is evaluated.
 
     Parameters
@@ -99,27 +132,38 @@ def tangent_grid(project, sky, shape, pixel_scale):
 
     Returns
     -------
-    x, y : `~numpy.ndarray`
-        ``(n, ny, nx)`` pixels of the image.
+    Grids
     """
     ra, dec, scale = sky.ra.deg, sky.dec.deg, float(pixel_scale.to_value(u.rad))
-    if min(shape) <= 2 * CONTROL:
-        return project(*_tangent(ra, dec, *(np.arange(n) for n in shape), shape, scale))
-    nodes = [(n - 1) / 2 * (1 - np.cos(np.pi * (2 * np.arange(CONTROL) + 1) / (2 * CONTROL))) for n in shape]
-    checks = [(n - 1) * np.array([0.0, 0.27, 1.0]) for n in shape]
-    control = project(*_tangent(ra, dec, *nodes, shape, scale))
-    true = project(*_tangent(ra, dec, *checks, shape, scale))
-    rows, columns = (_lagrange(node, np.arange(n)) for node, n in zip(nodes, shape, strict=True))
-    check_rows, check_columns = (_lagrange(node, check) for node, check in zip(nodes, checks, strict=True))
-    good = np.ones(len(sky), dtype=bool)
-    with np.errstate(invalid="ignore"):
-        for points, expected in zip(control, true, strict=True):
-            good &= (np.abs(check_rows @ points @ check_columns.T - expected) < TOLERANCE).all(axis=(1, 2))
-        x, y = (rows @ points @ columns.T for points in control)
-    for i in np.flatnonzero(~good):
-        x[i], y[i] = (p[0] for p in project(*_tangent(ra[i:i + 1], dec[i:i + 1], *(np.arange(n) for n in shape),
-                                                      shape, scale)))
-    return x, y
+    pixels = [np.arange(n) for n in shape]
+    control = np.full((len(ra), 2, CONTROL, CONTROL), np.nan)
+    good = np.zeros(len(ra), dtype=bool)
+    if min(shape) > 2 * CONTROL:
+        nodes = [control_points(n) for n in shape]
+        checks = [(n - 1) * np.array([0.0, 0.27, 1.0]) for n in shape]
+        check_rows, check_columns = (_lagrange(node, check) for node, check in zip(nodes, checks, strict=True))
+        control = np.stack(project(*_tangent(ra, dec, *nodes, shape, scale)), axis=1)
+        true = np.stack(project(*_tangent(ra, dec, *checks, shape, scale)), axis=1)
+        with np.errstate(invalid="ignore"):
+            good = (np.abs(check_rows @ control @ check_columns.T - true) < TOLERANCE).all(axis=(1, 2, 3))
+        control[~good] = np.nan
+    exact, bad, step = {}, np.flatnonzero(~good), max(1, AT_ONCE // (shape[0] * shape[1]))
+    for start in range(0, len(bad), step):
+        some = bad[start:start + step]
+        grids = np.stack(project(*_tangent(ra[some], dec[some], *pixels, shape, scale)), axis=1)
+        exact |= dict(zip(some.tolist(), grids, strict=True))
+    return Grids(control, exact, shape)
+
+
+def control_points(n):
+    """Return the 5 Chebyshev points along an axis of ``n`` pixels."""
+    return max(n - 1, 1) / 2 * (1 - np.cos(np.pi * (2 * np.arange(CONTROL) + 1) / (2 * CONTROL)))
+
+
+def polynomials(shape):
+    """Return the matrices ``(ny, 5)`` and ``(5, nx)`` that lead from control points to pixels."""
+    rows, columns = (_lagrange(control_points(n), np.arange(n)) for n in shape)
+    return rows, np.ascontiguousarray(columns.T)
 
 
 def _tangent(ra, dec, rows, columns, shape, scale):
