@@ -13,7 +13,7 @@ from scipy import ndimage
 from simulated import a_field, an_image
 
 from halopy.errors import HaloInputError
-from halopy.preprocess.boxes import box_statistics, cell_moments, pixel_counts, surface
+from halopy.preprocess.boxes import box_statistics, cell_moments, count_zeros, surfaces, two_values
 from halopy.preprocess.noise import NoiseEstimator
 from halopy.preprocess.noise_maps import _over_boxes, overlapping_boxes, tiled_boxes
 from halopy.preprocess.threads import in_threads
@@ -80,10 +80,12 @@ def test_statistics_of_a_box_by_hand():
 def test_the_surface_is_the_spline_of_scipy():
     mesh = np.random.default_rng(1).normal(size=(5, 7))
     expected = ndimage.zoom(mesh, (6, 9), order=3, mode="reflect", grid_mode=True)
-    np.testing.assert_allclose(surface(mesh, np.zeros((30, 63), np.float32), (6, 9)), expected, atol=1e-6)
-    cut = surface(mesh, np.zeros((26, 60), np.float32), (6, 9), bounds=(-0.5, 0.5))
+    wide = (-9, 9)
+    found = surfaces([mesh, 2 * mesh], np.zeros((30, 63), np.float32), (6, 9), [wide, wide])
+    np.testing.assert_allclose(found, [expected, 2 * expected], atol=1e-6)
+    cut = surfaces([mesh], np.zeros((26, 60), np.float32), (6, 9), [(-0.5, 0.5)])[0]
     np.testing.assert_allclose(cut, expected[:26, :60].clip(-0.5, 0.5), atol=1e-6)
-    assert np.isnan(surface(mesh, np.full((30, 63), np.nan, np.float32), (6, 9))).all()
+    assert np.isnan(surfaces([mesh], np.full((30, 63), np.nan, np.float32), (6, 9), [wide])[0]).all()
 
 
 # ------------------------------------------------------------------------------------ overlapping boxes
@@ -191,11 +193,13 @@ def test_a_border_of_zeros_is_no_noise(method, rows):
     np.testing.assert_array_equal(measured.data, data)
 
 
-def test_pixel_counts_of_several_bands():
+def test_zeros_of_several_bands_and_two_values():
     data = noise((200, 30))
     data[:3], data[150] = np.nan, 0
-    assert pixel_counts(data) == (197 * 30, 30, pytest.approx(np.nanmin(data)), pytest.approx(np.nanmax(data)))
-    assert pixel_counts(np.full((2, 2), np.nan, np.float32))[:2] == (0, 0)
+    assert count_zeros(data) == 30
+    assert two_values(data) == (data[3].min(), data[3].max())
+    assert two_values(np.where(np.isnan(data), np.nan, 7).astype(np.float32)) == (7, 7)
+    assert np.isnan(two_values(np.full((2, 2), np.nan, np.float32))).all()
 
 
 # ------------------------------------------------------------------------------------ at positions only

@@ -9,13 +9,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from halopy.preprocess.threads import in_threads
+from halopy.preprocess.threads import bands, in_threads
 
-__all__ = ["box_statistics", "cell_moments", "pixel_counts", "surface"]
+__all__ = ["box_statistics", "cell_moments", "count_zeros", "surfaces", "two_values"]
 
 MAD_TO_SIGMA = 1.482602218505602
 MAX_ITERATIONS = 10
-BAND = 64
 BLOCK = 1024
 
 
@@ -93,75 +92,97 @@ def cell_moments(data, cell, centre, half_width):
     [3. 0. 2.]
     """
     moments = np.empty((3, *centre.shape), dtype=np.float32)
-    in_threads(lambda row: _moments(data, row, cell, centre[row], half_width[row], moments[:, row]),
-               range(len(centre)))
+    in_threads(lambda band: _moments(data, band.start, band.stop, cell, centre, half_width, moments),
+               bands(len(centre)))
     return moments
 
 
-def pixel_counts(data):
-    """Return the number of pixels with data, that of exact zeros, the least and the greatest value.
+def count_zeros(data):
+    """Return the number of exact zeros.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from halopy.preprocess.boxes import pixel_counts
-    >>> print(pixel_counts(np.array([[0, np.nan], [-2, 5]], dtype=np.float32)))
-    (3, 1, -2.0, 5.0)
+    >>> from halopy.preprocess.boxes import count_zeros
+    >>> count_zeros(np.array([[0, np.nan], [-2, 5]], dtype=np.float32))
+    1
     """
-    found = np.empty((4, -(-len(data) // BAND)))
-
-    def work(band):
-        part = data[band * BAND:(band + 1) * BAND]
-        found[:, band] = (np.count_nonzero(part == part), np.count_nonzero(part == 0),
-                          np.fmin.reduce(part, axis=None), np.fmax.reduce(part, axis=None))
-
-    in_threads(work, range(found.shape[1]))
-    return (int(found[0].sum()), int(found[1].sum()), float(np.fmin.reduce(found[2])),
-            float(np.fmax.reduce(found[3])))
+    found = []
+    in_threads(lambda band: found.append(np.count_nonzero(data[band] == 0)), bands(len(data)))
+    return int(sum(found))
 
 
-def surface(mesh, data, cell, *, bounds=(-np.inf, np.inf)):
-    """The cubic spline through a mesh of values, at every pixel of an image.
+def two_values(data):
+    """Return two values that are there, the lower first; the same where all pixels are the same, NaN without data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from halopy.preprocess.boxes import two_values
+    >>> two_values(np.array([[np.nan, np.nan], [-2, 5], [9, 9]], dtype=np.float32))
+    (-2.0, 5.0)
+    """
+    least = greatest = np.nan
+    for row in data:
+        if np.isnan(row).all():
+            continue
+        least, greatest = np.fmin(least, np.nanmin(row)), np.fmax(greatest, np.nanmax(row))
+        if least < greatest:
+            break
+    return float(least), float(greatest)
+
+
+def surfaces(meshes, data, cell, bounds):
+    """The cubic splines through meshes of values, at every pixel of an image.
 
     Parameters
     ----------
-    mesh : `~numpy.ndarray`
+    meshes : sequence of `~numpy.ndarray`
         One value for the centre of each cell, finite.
     data : `~numpy.ndarray`
-        ``(ny, nx)``: where it is NaN the surface is NaN.
+        ``(ny, nx)``: where it is NaN the surfaces are NaN.
     cell : tuple of int
         ``(height, width)`` of a cell in pixels.
-    bounds : tuple of float, optional
-        What goes beyond is set to them: between a noisy and a quiet cell a spline overshoots.
+    bounds : sequence of tuple of float
+        Of each mesh; what goes beyond is set to them: between a noisy and a quiet cell a spline overshoots.
 
     Returns
     -------
-    `~numpy.ndarray`
-        ``(ny, nx)`` float32.
+    list of `~numpy.ndarray`
+        ``(ny, nx)`` float32 each.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from halopy.preprocess.boxes import surface
-    >>> print(surface(np.array([[1.0, 2.0]]), np.zeros((1, 4), np.float32), (1, 2)).round(2))
+    >>> from halopy.preprocess.boxes import surfaces
+    >>> print(surfaces([np.array([[1.0, 2.0]])], np.zeros((1, 4), np.float32), (1, 2), [(-9, 9)])[0].round(2))
     [[0.86 1.23 1.77 2.14]]
     """
+    weights, first = _taps(cell[0])
+    lines = [_along_x(mesh, cell[1]) for mesh in meshes]
+    results = [np.empty(data.shape, dtype=np.float32) for _ in meshes]
+    limits = [tuple(np.float32(bound) for bound in pair) for pair in bounds]
+
+    def work(band):
+        for line, (low, high), result in zip(lines, limits, results, strict=True):
+            _blend(line, band.start, band.stop, weights, first, data, low, high, result)
+
+    in_threads(work, bands(-(-data.shape[0] // cell[0])))
+    return results
+
+
+def _along_x(mesh, width):
+    """Evaluate the spline along x: ``(rows of the mesh and two more at either side, pixels)``."""
     from scipy.ndimage import spline_filter
 
     # Mirrored about the border of the image, which lies half a cell outside the outermost centres.
     mesh = np.pad(spline_filter(np.asarray(mesh, dtype=float), mode="reflect"), 2, mode="symmetric").astype(np.float32)
-    weights, first = _taps(cell[1])
+    weights, first = _taps(width)
     windows = np.lib.stride_tricks.sliding_window_view(mesh, 4, axis=1)
-    lines = np.empty((len(mesh), windows.shape[1] - 1, cell[1]), dtype=np.float32)
+    lines = np.empty((len(mesh), windows.shape[1] - 1, width), dtype=np.float32)
     for half in (0, 1):  # of a cell: the pixels left of its centre, and the others, lie between different nodes
         lines[:, :, first == half] = windows[:, half:half + lines.shape[1]] @ weights[first == half].T
-    lines = lines.reshape(len(mesh), -1)
-    weights, first = _taps(cell[0])
-    result = np.empty(data.shape, dtype=np.float32)
-    low, high = (np.float32(bound) for bound in bounds)
-    in_threads(lambda row: _blend(lines, row, weights, first, data, low, high, result),
-               range(-(-data.shape[0] // cell[0])))
-    return result
+    return lines.reshape(len(mesh), -1)
 
 
 def _taps(n):
@@ -248,39 +269,41 @@ def _distance(x, low, high, level, k):
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _moments(data, row, cell, centre, half_width, moments):
+def _moments(data, first, last, cell, centre, half_width, moments):
     together = BLOCK // cell + 1  # cells whose sums stay in the nearest cache
     level, reach, n, total, squares = np.empty((5, together * cell), dtype=np.float32)
-    for start in range(0, len(centre), together):
-        cells = min(together, len(centre) - start)
-        for i in range(cells):
-            level[i * cell:(i + 1) * cell] = centre[start + i]
-            reach[i * cell:(i + 1) * cell] = half_width[start + i]
-        n[:], total[:], squares[:] = 0, 0, 0
-        for y in range(row * cell, min((row + 1) * cell, data.shape[0])):
-            line = data[y, start * cell:(start + cells) * cell]
-            for x in range(len(line)):
-                d = line[x] - level[x]
-                near = (d < reach[x]) & (d > -reach[x])  # never for NaN
-                d = d if near else np.float32(0)
-                n[x] += np.float32(1) if near else np.float32(0)
-                total[x] += d
-                squares[x] += d * d
-        for i in range(cells):
-            part = slice(i * cell, (i + 1) * cell)
-            moments[0, start + i] = n[part].sum()
-            moments[1, start + i] = total[part].sum()
-            moments[2, start + i] = squares[part].sum()
+    for row in range(first, last):
+        for start in range(0, centre.shape[1], together):
+            cells = min(together, centre.shape[1] - start)
+            for i in range(cells):
+                level[i * cell:(i + 1) * cell] = centre[row, start + i]
+                reach[i * cell:(i + 1) * cell] = half_width[row, start + i]
+            n[:], total[:], squares[:] = 0, 0, 0
+            for y in range(row * cell, min((row + 1) * cell, data.shape[0])):
+                line = data[y, start * cell:(start + cells) * cell]
+                for x in range(len(line)):
+                    d = line[x] - level[x]
+                    near = (d < reach[x]) & (d > -reach[x])  # never for NaN
+                    d = d if near else np.float32(0)
+                    n[x] += np.float32(1) if near else np.float32(0)
+                    total[x] += d
+                    squares[x] += d * d
+            for i in range(cells):
+                part = slice(i * cell, (i + 1) * cell)
+                moments[0, row, start + i] = n[part].sum()
+                moments[1, row, start + i] = total[part].sum()
+                moments[2, row, start + i] = squares[part].sum()
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _blend(lines, row, weights, first, data, low, high, result):
+def _blend(lines, first_row, last_row, weights, first, data, low, high, result):
     height = len(weights)
-    for i in range(min(height, data.shape[0] - row * height)):
-        top = row + first[i]
+    for y in range(first_row * height, min(last_row * height, data.shape[0])):
+        i = y % height
+        top = y // height + first[i]
         one, two, three, four = lines[top], lines[top + 1], lines[top + 2], lines[top + 3]
         a, b, c, d = weights[i, 0], weights[i, 1], weights[i, 2], weights[i, 3]
-        pixels, line = data[row * height + i], result[row * height + i]
+        pixels, line = data[y], result[y]
         for x in range(len(line)):
             value = a * one[x] + b * two[x] + c * three[x] + d * four[x]
             value = low if value < low else value

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from halopy.preprocess.threads import in_threads
+from halopy.preprocess.threads import bands, in_threads
 
 __all__ = ["control_pixels"]
 
 MIN_COVERAGE = 0.5
-BAND = 256
 
 
 def control_pixels(valid, x, y, *, n, few, fwhm, exclusion, rng):
@@ -87,6 +86,5 @@ def _surrounded(valid, window):
         uniform_filter1d(share[part], window, axis=axis, mode="constant", output=share[part])
 
     for axis in (0, 1):
-        bands = [slice(start, start + BAND) for start in range(0, valid.shape[1 - axis], BAND)]
-        in_threads(work, [(slice(None), band) if axis == 0 else band for band in bands])
+        in_threads(work, [(slice(None), band) if axis == 0 else band for band in bands(valid.shape[1 - axis])])
     return share >= MIN_COVERAGE

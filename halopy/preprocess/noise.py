@@ -154,15 +154,17 @@ class NoiseEstimator(Step):
         if not (self.sigma > 0 and self.clip_sigma > 0):
             raise HaloInputError("sigma and clip_sigma must be positive", found=(self.sigma, self.clip_sigma))
         path = image.meta.get("path")
-        from halopy.preprocess.boxes import pixel_counts
+        from halopy.preprocess.boxes import count_zeros, two_values
 
-        n, zeros, least, greatest = pixel_counts(image.data)
-        if n == 0:
+        least, greatest = two_values(image.data)
+        if np.isnan(least):
             raise UnusableImageError("no usable pixels: all are NaN", path=path)
         if least == greatest:
             raise UnusableImageError("no noise: the image is constant", path=path, found=least)
         if self.method == "from_map":
             return self._from_map(image)
+        zeros = count_zeros(image.data)
+        n = np.count_nonzero(image.valid) if zeros else image.data.size
         if zeros > CLIPPED_ZEROS * n:
             rms, method = noise_of_clipped(image, self.clip_sigma)
             return _with_noise(image, rms, None, method, ("clipped",))

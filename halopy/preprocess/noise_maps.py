@@ -144,13 +144,15 @@ def _filled(mesh):
 
 
 def _filtered(mesh):
+    """Median of the 3 × 3 boxes about each; those at the border have fewer neighbours."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(mesh, 1, constant_values=np.nan), (3, 3))
-    return np.nanmedian(windows, axis=(2, 3))
+    values = np.sort(windows.reshape(*mesh.shape, 9), axis=2)  # NaN last
+    n = np.isfinite(values).sum(axis=2, keepdims=True)
+    return np.take_along_axis(values, np.concatenate([(n - 1) // 2, n // 2], axis=2), 2).mean(axis=2)
 
 
 def _surfaces(background, rms, data, cell):
-    from halopy.preprocess.boxes import surface
+    from halopy.preprocess.boxes import surfaces
 
     # The spline between a noisy and a quiet box may overshoot, below zero even (PyBDSF issue 215).
-    return (surface(background, data, cell, bounds=(background.min(), background.max())),
-            surface(rms, data, cell, bounds=_positive(rms)))
+    return surfaces([background, rms], data, cell, [(background.min(), background.max()), _positive(rms)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-__all__ = ["in_threads", "one_blas_thread"]
+__all__ = ["bands", "in_threads", "one_blas_thread"]
 
 
 def in_threads(work, parts):
@@ -38,6 +38,21 @@ def in_threads(work, parts):
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, part) for part in parts]:
             done.result()
+
+
+def bands(n):
+    """Return slices that share out ``n`` rows: four for each thread, because not all take as long.
+
+    Examples
+    --------
+    >>> from halopy.preprocess.threads import bands
+    >>> len(set(range(100)).union(*(range(100)[band] for band in bands(100))))
+    100
+    """
+    import numba
+
+    step = max(1, -(-n // (4 * numba.config.NUMBA_NUM_THREADS)))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 @contextmanager
