@@ -158,28 +158,28 @@ def surfaces(meshes, data, cell, bounds):
     >>> print(surfaces([np.array([[1.0, 2.0]])], np.zeros((1, 4), np.float32), (1, 2), [(-9, 9)])[0].round(2))
     [[0.86 1.23 1.77 2.14]]
     """
-    weights, first = _taps(cell[0])
-    lines = [_along_x(mesh, cell[1]) for mesh in meshes]
+    from scipy.ndimage import spline_filter
+
+    # Mirrored about the border of the image, which lies half a cell outside the outermost centres.
+    coefficients = [np.pad(spline_filter(np.asarray(mesh, dtype=float), mode="reflect"), 2, mode="symmetric")
+                    .astype(np.float32) for mesh in meshes]
+    (rows, first), columns = (_taps(n) for n in cell)
     results = [np.empty(data.shape, dtype=np.float32) for _ in meshes]
     limits = [tuple(np.float32(bound) for bound in pair) for pair in bounds]
 
     def work(band):
-        for line, (low, high), result in zip(lines, limits, results, strict=True):
-            _blend(line, band.start, band.stop, weights, first, data, low, high, result)
+        for mesh, (low, high), result in zip(coefficients, limits, results, strict=True):
+            lines = _along_x(mesh[band.start:band.stop + 4], *columns)
+            _blend(lines, band.start, band.stop, rows, first, data, low, high, result)
 
     in_threads(work, bands(-(-data.shape[0] // cell[0])))
     return results
 
 
-def _along_x(mesh, width):
-    """Evaluate the spline along x: ``(rows of the mesh and two more at either side, pixels)``."""
-    from scipy.ndimage import spline_filter
-
-    # Mirrored about the border of the image, which lies half a cell outside the outermost centres.
-    mesh = np.pad(spline_filter(np.asarray(mesh, dtype=float), mode="reflect"), 2, mode="symmetric").astype(np.float32)
-    weights, first = _taps(width)
+def _along_x(mesh, weights, first):
+    """Evaluate rows of spline coefficients at the pixels between them."""
     windows = np.lib.stride_tricks.sliding_window_view(mesh, 4, axis=1)
-    lines = np.empty((len(mesh), windows.shape[1] - 1, width), dtype=np.float32)
+    lines = np.empty((len(mesh), windows.shape[1] - 1, len(weights)), dtype=np.float32)
     for half in (0, 1):  # of a cell: the pixels left of its centre, and the others, lie between different nodes
         lines[:, :, first == half] = windows[:, half:half + lines.shape[1]] @ weights[first == half].T
     return lines.reshape(len(mesh), -1)
@@ -300,7 +300,7 @@ def _blend(lines, first_row, last_row, weights, first, data, low, high, result):
     height = len(weights)
     for y in range(first_row * height, min(last_row * height, data.shape[0])):
         i = y % height
-        top = y // height + first[i]
+        top = y // height - first_row + first[i]
         one, two, three, four = lines[top], lines[top + 1], lines[top + 2], lines[top + 3]
         a, b, c, d = weights[i, 0], weights[i, 1], weights[i, 2], weights[i, 3]
         pixels, line = data[y], result[y]

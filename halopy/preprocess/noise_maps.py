@@ -80,8 +80,6 @@ def overlapping_boxes(data, box, *, sigma=3.0):
     ----------
     .. [1] Hancock, Trott & Hurley-Walker 2018, PASA 35, e011, doi:10.1017/pasa.2018.3
     """
-    from scipy.ndimage import map_coordinates
-
     from halopy.preprocess.boxes import box_statistics, cell_moments
 
     cell = max(1, round(box / CELLS))
@@ -90,16 +88,15 @@ def overlapping_boxes(data, box, *, sigma=3.0):
                                                              min_fraction=MIN_FRACTION))
     noise = np.clip(noise, *_positive(noise))
     cells = [-(-n // cell) for n in data.shape]
-    places = np.meshgrid(*((np.arange(n) + 0.5) * cell / size - 0.5 for n, size in
-                           zip(cells, (first * ROWS, CELLS * cell), strict=True)), indexing="ij")
-    level, noise = (map_coordinates(mesh, places, order=1, mode="nearest") for mesh in (level, noise))
-    pixels = np.outer(*(np.diff(np.minimum(np.arange(m + 1) * cell, n))
-                        for m, n in zip(cells, data.shape, strict=True)))
-    centre, reach = level.astype(np.float32), (sigma * noise).astype(np.float32)
+    rows, columns = (_between(count, cell / size, n) for count, size, n in
+                     zip(cells, (first * ROWS, CELLS * cell), noise.shape, strict=True))
+    centre, reach = ((rows @ mesh @ columns.T).astype(np.float32) for mesh in (level, sigma * noise))
     number, total, squares = cell_moments(data, cell, centre, reach).astype(float)
     squares += 2 * centre * total + number * centre.astype(float)**2
     total += number * centre
-    number, total, squares, within = (_over_boxes(z) for z in (number, total, squares, pixels))
+    number, total, squares = (_over_boxes(z) for z in (number, total, squares))
+    within = np.outer(*(_over_boxes(np.diff(np.minimum(np.arange(m + 1) * cell, n)))
+                        for m, n in zip(cells, data.shape, strict=True)))
     with np.errstate(invalid="ignore", divide="ignore"):
         level = total / number
         noise = np.sqrt(np.maximum(squares / number - level**2, 0))
@@ -110,13 +107,23 @@ def overlapping_boxes(data, box, *, sigma=3.0):
     return _surfaces(level, noise, data, (cell, cell))
 
 
+def _between(count, ratio, n):
+    """Matrix ``(count, n)`` of linear interpolation from centres of boxes to those of cells, ``ratio`` as large."""
+    place = np.clip((np.arange(count) + 0.5) * ratio - 0.5, 0, n - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(n)), 0)
+
+
 def _over_boxes(cells):
-    """Sum cells over boxes of 6 × 6 of them about each corner of the grid; boxes end where the image ends."""
-    summed = np.pad(cells, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    for axis in (0, 1):
-        node = np.arange(summed.shape[axis])
-        upper, lower = np.minimum(node + CELLS // 2, node[-1]), np.maximum(node - CELLS // 2, 0)
-        summed = summed.take(upper, axis) - summed.take(lower, axis)
+    """Sum cells over boxes of 6 of them along each axis, about each corner; boxes end where the image ends."""
+    summed = np.asarray(cells, dtype=float)
+    for axis in range(summed.ndim):
+        # Term by term: a running sum would carry the rounding of wild pixels along.
+        turned = np.moveaxis(summed, axis, 0)
+        corners = np.zeros((len(turned) + 1, *turned.shape[1:]))
+        for k in range(-CELLS // 2, CELLS // 2):
+            here = slice(max(0, -k), min(len(corners), len(turned) - k))
+            corners[here] += turned[here.start + k:here.stop + k]
+        summed = np.moveaxis(corners, 0, axis)
     return summed
 
 
