@@ -22,6 +22,7 @@ import argparse
 import functools
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -68,11 +69,14 @@ def run(arguments):
         return wrapped
 
     images = arguments[:arguments.index("--targets")]
-    begun, floor = time.perf_counter(), time.process_time()
-    for path in images:
-        for file in sorted(Path(path).glob("*.fits")) if Path(path).is_dir() else [Path(path)]:
-            np.fromfile(file, dtype=">f4").sum()
-    floor = time.process_time() - floor
+    files = [file for path in map(Path, images) for file in (sorted(path.glob("*.fits")) if path.is_dir() else [path])]
+    reads = []
+    for _ in range(5):
+        begun = time.process_time()
+        for file in files:
+            np.fromfile(file, dtype=">f4")
+        reads.append(time.process_time() - begun)
+    floor = statistics.median(reads)
     begun, before = time.perf_counter(), time.process_time()
     for name, (module, attribute) in STAGES.items():
         owner = __import__(module, fromlist=["_"])

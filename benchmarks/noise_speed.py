@@ -200,6 +200,11 @@ def main():
                 e = 100 * (last[name] / truth - 1)[::3, ::3]
                 error = f"{np.nanmedian(np.abs(e)):5.2f} {np.nanmedian(e):6.2f} {np.nanpercentile(np.abs(e), 99):6.2f}"
             print(f"  {name:42s} {text} {used:>6s}  {error}", flush=True)
+        ours = "halopy overlapping, 96 (BANE's geometry)"
+        for name in sorted({"BANE, 96 every 16", "PyBDSF, 96 every 32"} & set(known) if ours in known else ()):
+            wall, own = (statistics.median(one[k] for one in spent[name])
+                         / statistics.median(one[k] for one in spent[ours]) for k in (0, 1))
+            print(f"  {name}: {wall:.0f} times halopy with BANE's geometry by wall clock, {own:.0f} by processor")
 
 
 if __name__ == "__main__":

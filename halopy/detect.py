@@ -8,7 +8,7 @@ import importlib.metadata
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import QTable, vstack
 
 from halopy.classify.base import Classifier
 from halopy.errors import HaloInputError, UnusableImageError
@@ -28,6 +28,7 @@ from halopy.survey import surveys
 __all__ = ["Detector"]
 
 MIN_CONTROLS = 50
+TOGETHER = 1000
 ZEROS = 0.95
 
 
@@ -233,15 +234,26 @@ class Detector(Model):
                 rank[usable] = model.statistic(scaled) if hasattr(model, "statistic") else probability[usable]
         return probability, rank
 
-    def _score(self, image, targets, rng, blind):
-        model = self._model()
+    def _looked_at(self, image, position, model):
+        """Return what is measured at positions, a row each."""
         matched = model if _is_matched_filter(model) else self._filter()
-        cutouts = self._maker(image)(image, QTable({"position": targets["position"]}))
+        cutouts = self._maker(image)(image, QTable({"position": position}))
         measured = matched.measure(cutouts)
         if model is matched:
-            probability, rank = model.probability(measured["snr"]), np.asarray(measured["snr"])
+            measured["probability"], measured["rank"] = model.probability(measured["snr"]), measured["snr"]
         else:
-            probability, rank = self._scores(model, cutouts)
+            measured["probability"], measured["rank"] = self._scores(model, cutouts)
+        measured["east"], measured["north"] = cutouts.sky_offsets(measured["offset_x"], measured["offset_y"])
+        measured["rms"], measured["coverage"] = u.Quantity(cutouts.table["rms"], image.unit), cutouts.table["coverage"]
+        measured["own_flags"] = np.array(model.flags(cutouts), dtype=object)
+        return measured
+
+    def _score(self, image, targets, rng, blind):
+        model, position = self._model(), targets["position"]
+        # Some at a time: memory does not grow with a catalogue of the whole sky.
+        measured = vstack([self._looked_at(image, position[start:start + TOGETHER], model)
+                           for start in range(0, max(len(targets), 1), TOGETHER)])
+        probability, rank = (np.asarray(measured[name]) for name in ("probability", "rank"))
         inside = _on_image(image, targets["position"])
         usable = inside & np.isfinite(probability)
         p_value, n_controls, crowded = np.full(len(targets), np.nan), 0, []
@@ -253,12 +265,11 @@ class Detector(Model):
             scale = surveys[image.meta["survey"]].flux_scale if image.meta.get("survey") in surveys else 0.1
         flux_err = np.sqrt(measured["flux_noise"] ** 2 + measured["flux_subtraction"] ** 2
                            + (scale * measured["flux"]) ** 2)
-        east, north = cutouts.sky_offsets(measured["offset_x"], measured["offset_y"])
         values = {
             "probability": probability, "p_value": p_value, "n_controls": np.full(len(targets), n_controls),
-            "snr": measured["snr"], "rms": u.Quantity(cutouts.table["rms"], image.unit),
+            "snr": measured["snr"], "rms": measured["rms"],
             "flux": measured["flux"], "flux_err": flux_err, "r_e": measured["r_e"],
-            "offset_east": east, "offset_north": north, "coverage": cutouts.table["coverage"],
+            "offset_east": measured["east"], "offset_north": measured["north"], "coverage": measured["coverage"],
             "compact_flux": measured["compact_flux"], "compact_flux_err": measured["compact_flux_err"],
         }
         detections = blank_detections(targets["name"], targets["position"], image=image.name, status="ok")
@@ -267,13 +278,13 @@ class Detector(Model):
         known = np.isfinite(targets["position"].ra.deg)
         detections["status"] = np.select([usable, inside, known], ["ok", "unusable", "outside"], "error")
         detections["rms_method"] = np.where(usable, str(image.meta.get("rms_method", "given")), "")
-        coverage = np.asarray(cutouts.table["coverage"])
         beam = np.sqrt(image.beam.major * image.beam.minor)
-        far = np.hypot(east, north) > np.maximum(measured["r_e"], beam)
+        far = np.hypot(measured["east"], measured["north"]) > np.maximum(measured["r_e"], beam)
         detections["flags"] = [
             " ".join([*image.flags, *(["blind"] if blind else crowded), *(["partial"] if c < 1 - 1e-9 else []),
                       *(["off-centre"] if off else []), *own.split()]) if ok else " ".join(image.flags if near else [])
-            for c, off, ok, near, own in zip(coverage, far, usable, inside, model.flags(cutouts), strict=True)]
+            for c, off, ok, near, own in zip(measured["coverage"], far, usable, inside, measured["own_flags"],
+                                             strict=True)]
         return detections
 
     def _p_values(self, image, model, targets, rank, rng):

@@ -78,3 +78,27 @@ def test_what_is_no_explanation():
     chain = detector(Mute())
     with pytest.raises(HaloInputError, match=r"explain must return a map of each cutout, \(2, 48, 48\).*Mute.*'str'"):
         chain.explanations(chain.cutouts(FIELD, chain(FIELD, PLACES, rng=1)[:2]))
+
+
+def test_many_targets_are_looked_at_some_at_a_time(monkeypatch):
+    image = a_field((300, 300), rng=1, halos=[(150, 150, 1, 2)])
+    targets = image.wcs.pixel_to_world([150.0, 40.0, 900.0, 200.0, 90.0], [150.0, 60.0, 20.0, 80.0, 290.0])
+    whole = Detector("matched-filter", n_controls=60)(image, targets, rng=1)
+    monkeypatch.setattr("halopy.detect.TOGETHER", 2)
+    seen = []
+    called = CutoutMaker.__call__
+
+    def spied(maker, image, positions):
+        seen.append(len(positions))
+        return called(maker, image, positions)
+
+    monkeypatch.setattr(CutoutMaker, "__call__", spied)
+    parts = Detector("matched-filter", n_controls=60)(image, targets, rng=1)
+    assert seen[:3] == [2, 2, 1]
+    assert whole.colnames == parts.colnames
+    for name in ("name", "status", "flags"):
+        assert list(whole[name]) == list(parts[name])
+    for name in ("snr", "probability", "p_value", "flux", "flux_err", "r_e", "rms", "offset_east", "coverage"):
+        first, second = (np.ma.filled(np.ma.asarray(getattr(t[name], "value", t[name]), dtype=float), np.nan)
+                         for t in (whole, parts))
+        np.testing.assert_allclose(second, first, rtol=1e-5, err_msg=name)
