@@ -12,7 +12,8 @@ command line's function; processor time, of all threads.
   needs them, "rest" is all that has no name (above all imports);
 - the whole over the floor, which is reading the bytes of the images (in the page cache) in the same process;
 - the whole over that of the first line: how it grows;
-- first: when the first row was on disk, in per cent of the whole (wall clock): for one image all rows come at once;
+- first: when the first row was on disk, in per cent of the whole (wall clock, but for the first imports): for one image
+  all rows come at once;
 - memory: the largest of the process, over the bytes of the image (the largest, of many).
 """
 
@@ -76,8 +77,7 @@ def run(arguments):
         for file in files:
             np.fromfile(file, dtype=">f4")
         reads.append(time.process_time() - begun)
-    floor = statistics.median(reads)
-    begun, before = time.perf_counter(), time.process_time()
+    floor, begun = statistics.median(reads), time.perf_counter()
     for name, (module, attribute) in STAGES.items():
         owner = __import__(module, fromlist=["_"])
         *inner, last = attribute.split(".")
@@ -87,7 +87,7 @@ def run(arguments):
     from halopy.cli import main
 
     code = main(["detect", *arguments, "--overwrite", "--quiet"])
-    total = time.process_time() - before
+    total = time.process_time() - sum(reads)
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     print(json.dumps({"code": code, "total": total, "floor": floor, "peak": peak, "spent": spent,
                       "first": first[0] / (time.perf_counter() - begun)}))

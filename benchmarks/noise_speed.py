@@ -10,8 +10,8 @@ third pixel of every third row: the median of its absolute value, the median, an
 
 Boxes have 64 pixels, or 96 every 16 where BANE's geometry is said, or what the row says. "map" and "overlapping" are
 `NoiseEstimator` of these methods as users call it (two maps, masks and checks); "at 30 places" is `NoiseEstimator.at`.
-Peers that are not installed are left out: sep, AegeanTools (BANE), bdsf (PyBDSF). halopy uses as many threads as
-NUMBA_NUM_THREADS says, BANE and PyBDSF are given as many.
+sep is needed; other peers that are not installed are left out: AegeanTools (BANE), bdsf (PyBDSF). halopy uses as many
+threads as NUMBA_NUM_THREADS says, BANE and PyBDSF are given as many.
 
 Methods are run in alternating rounds; those slower than a minute once. Ratios to sep are medians over the rounds,
 with the smallest and the largest, of wall clock and of processor time (children counted). Memory: the largest of a
@@ -77,13 +77,12 @@ def make_sky(path, n, seed):
 
 def methods(path, image):
     """Name to a function that returns the rms, of all that is installed."""
-    places = image.wcs.pixel_to_world(*np.random.default_rng(1).uniform(0, len(image.data) - 1, (2, 30)))
-    known = {"read the pixels": lambda: np.add.reduce(image.data, axis=None) and None}
-    with contextlib.suppress(ImportError):
-        import sep
+    import sep
 
-        known["sep"] = lambda: sep.Background(image.data, bw=64, bh=64, fw=3, fh=3).rms()
-    known |= {
+    places = image.wcs.pixel_to_world(*np.random.default_rng(1).uniform(0, len(image.data) - 1, (2, 30)))
+    known = {
+        "read the pixels": lambda: np.add.reduce(image.data, axis=None) and None,
+        "sep": lambda: sep.Background(image.data, bw=64, bh=64, fw=3, fh=3).rms(),
         "halopy map, 64": lambda: NoiseEstimator(box=64)(image).rms,
         "halopy overlapping, 132": lambda: NoiseEstimator("overlapping", box=132)(image).rms,
         "halopy overlapping, 96 (BANE's geometry)": lambda: NoiseEstimator("overlapping", box=96)(image).rms,

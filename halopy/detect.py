@@ -152,7 +152,7 @@ class Detector(Model):
         return self._finish(self._score(image, targets, rng, blind=True), targets, image), significance
 
     def prepare(self, image):
-        """Return the image in Jy/beam with an rms map, as it is scored."""
+        """Return the image in Jy/beam with an rms map, as it is scored: exact zeros without noise are no data."""
         if not isinstance(image, ClusterImage):
             raise HaloInputError("a Detector takes a ClusterImage", found=type(image).__name__,
                                  hint='ClusterImage.read("image.fits")')
@@ -164,6 +164,9 @@ class Detector(Model):
             return image
         if image.rms is None or self.noise is not None:
             image = (self.noise or NoiseEstimator())(image)
+        # As of a mosaic's border. Without zeros no mask is needed.
+        if not image.data.all() and (blank := (image.data == 0) & np.isnan(image.rms)).any():
+            image = image.replace(data=np.where(blank, np.float32(np.nan), image.data))
         return in_jansky_per_beam(image.replace(meta={**image.meta, "prepared": repr(self.noise)}))
 
     def cutouts(self, image, targets):

@@ -164,7 +164,7 @@ class ClusterImage(NDData):
         A name for repr, tables and pages.
     rms, background : array-like, optional
         ``(ny, nx)``, in ``unit``. The rms map becomes ``uncertainty``
-        (a `~astropy.nddata.StdDevUncertainty`).
+        (a `~astropy.nddata.StdDevUncertainty`). Of float32 they are kept as they are, not copied.
     flags : sequence of str, optional
         What a user of the numbers has to know: ``clipped``, ``beam-from-survey``...
     meta : mapping, optional

@@ -24,10 +24,12 @@ def escaped(text):
 
 def picture(figure, alt, *, dpi=96):
     """Return a figure as an inline image; a palette of 256 colours makes it less than half the size."""
+    from matplotlib import rc_context
     from PIL import Image
 
     buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="rgba", dpi=dpi)
+    with rc_context({"savefig.bbox": None}):  # a user's "tight" would change the size
+        figure.savefig(buffer, format="rgba", dpi=dpi)
     width, height = (int(inches * dpi) for inches in figure.get_size_inches())
     image = Image.frombuffer("RGBA", (width, height), buffer.getvalue()).convert("RGB")
     image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -50,6 +50,20 @@ def test_the_measurement_stays_near_the_target():
     assert not table["flux"][0] > 2 * u.Jy
 
 
+def test_a_border_of_zeros_is_one_of_nothing():
+    # Mosaics fill with zeros what they do not cover: neither targets at the edge nor controls may take them for sky.
+    image = a_field((220, 240), rng=3, halos=[STRONGER])
+    targets = image.wcs.pixel_to_world([180.0, 100.0], [160.0, 84.0])
+    tables = []
+    for fill in (np.nan, 0.0):
+        data = image.data.copy()
+        data[:80] = fill
+        tables.append(detector()(image.replace(data=data), targets, rng=1))
+    assert "partial" in tables[1]["flags"][1].split()
+    for name in ("snr", "flux", "rms", "p_value", "n_controls", "flags"):
+        assert list(map(str, tables[0][name])) == list(map(str, tables[1][name]))
+
+
 def test_off_centre_is_flagged():
     image = a_field((220, 240), rng=4, halos=[(120.0, 110.0, 4.0, 0.7)])
     on, off = (detector()(image, image.wcs.pixel_to_world(x, 110.0), rng=1)["flags"][0] for x in (120.0, 114.5))

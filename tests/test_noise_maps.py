@@ -1,12 +1,15 @@
 """Maps of background and noise: the numbers of photutils, overlapping boxes by definition, blanks, single positions."""
 
+import threading
+import time
+
 import numba
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.stats import SigmaClip
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from photutils.background import Background2D, MADStdBackgroundRMS, MedianBackground
 from scipy import ndimage
@@ -151,14 +154,34 @@ def test_blank_corners_and_single_blanks(method):
 
 
 @settings(max_examples=10)
-@given(exponent=st.floats(-9, 9), offset=st.floats(-5, 5))
+@given(exponent=st.floats(-30, 30), offset=st.floats(-5, 5))
+@example(exponent=-25, offset=0)  # the order of W / m² / Hz / sr
+@example(exponent=30, offset=0)
 def test_overlapping_boxes_scale_and_know_no_offset(exponent, offset):
+    """Also where float32 cannot hold the square of a pixel."""
     data = noise((120, 110))
     factor = 10.0**exponent
     level, rms = overlapping_boxes(data, 48)
     moved = overlapping_boxes((factor * (data + offset)).astype(np.float32), 48)
     np.testing.assert_allclose(moved[1], factor * rms, rtol=1e-2)
     np.testing.assert_allclose(moved[0], factor * (level + offset), atol=0.02 * factor)
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (2, 3), (5, 90)])
+def test_overlapping_boxes_of_narrow_images(shape):
+    data = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    for box in (4, 40, 1000):
+        rms = overlapping_boxes(data, box)[1]
+        assert rms.shape == shape and rms.dtype == np.float32 and (rms > 0).all()
+    if data.size > 100:  # a third of them, clipped, tell the noise to 15 %
+        assert np.median(rms) == pytest.approx(0.987, rel=0.2)
+
+
+def test_equal_pixels_have_no_noise_of_rounding():
+    """Their noise is nought, and nought becomes the least that there is; rounding would leave 1e-6 of it."""
+    data = noise((200, 210))
+    data[:50] = 7.1
+    assert overlapping_boxes(data, 40)[1].min() > 0.05
 
 
 @pytest.mark.parametrize("method", ["map", "overlapping"])
@@ -180,10 +203,18 @@ def test_any_number_of_threads_makes_the_same_bytes(monkeypatch, method):
     np.testing.assert_array_equal(found[0].background, found[1].background)
 
 
-def test_an_error_in_a_thread_is_raised(monkeypatch):
+def test_an_error_in_a_thread_is_raised_and_ends_the_work(monkeypatch):
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    begun, threads = [], threading.active_count()
+
+    def work(i):
+        begun.append(i)
+        time.sleep(0.001)
+        return 1 / i
+
     with pytest.raises(ZeroDivisionError):
-        in_threads(lambda i: 1 / i, range(3))
+        in_threads(work, range(1000))
+    assert len(begun) < 1000 and threading.active_count() == threads
 
 
 # ------------------------------------------------------------------------------------------ exact zeros
@@ -212,10 +243,10 @@ def test_zeros_of_several_bands_and_two_values():
 
 # ------------------------------------------------------------------------------------ at positions only
 
-@pytest.mark.parametrize("method", ["map", "overlapping"])
-def test_at_positions_are_the_values_of_the_map(method):
+@pytest.mark.parametrize(("method", "box"), [("map", 12), ("overlapping", 12), ("overlapping", 16)])
+def test_at_positions_are_the_values_of_the_map(method, box):
     image = an_image(noise((700, 600)) * np.geomspace(1, 4, 600))
-    estimator = NoiseEstimator(method, box=12)
+    estimator = NoiseEstimator(method, box=box)
     x, y = [5, 300, 590, 412], [690, 333, 8, 100]
     background, rms = estimator.at(image, image.wcs.pixel_to_world(x, y))
     measured = estimator(image)
@@ -231,12 +262,30 @@ def test_few_positions_leave_the_rest_of_the_image_alone(monkeypatch):
         seen.append(data.size)
         return tiled_boxes(data, box, **keywords)
 
-    monkeypatch.setattr("halopy.preprocess.noise_maps.tiled_boxes", spied)
+    monkeypatch.setattr("halopy.preprocess.noise.tiled_boxes", spied)
     image = an_image(noise((700, 600)))
     NoiseEstimator(box=12).at(image, image.wcs.pixel_to_world([300], [300]))
     assert seen == [156**2]
     NoiseEstimator(box=12).at(image, image.wcs.pixel_to_world(np.arange(0, 600, 2), np.arange(0, 600, 2)))
     assert seen[1:] == [700 * 600]
+
+
+@pytest.mark.parametrize("value", [np.nan, 7])
+def test_at_positions_where_no_noise_is_near(value):
+    """Farther off there is: there the map has it from."""
+    data = noise((700, 600))
+    data[100:400, 100:400] = value
+    image = an_image(data)
+    estimator = NoiseEstimator(box=12)
+    rms = estimator.at(image, image.wcs.pixel_to_world([250, 50], [240, 50]))[1]
+    np.testing.assert_array_equal(rms.value, estimator(image).rms[[240, 50], [250, 50]])
+
+
+def test_at_one_position_and_many_in_an_array():
+    image = an_image(noise((300, 310)))
+    one = NoiseEstimator().at(image, image.wcs.pixel_to_world(20, 30))[1]
+    many = NoiseEstimator().at(image, image.wcs.pixel_to_world([[20, 40, 9]] * 2, [[30, 5, 8]] * 2))[1]
+    assert one.shape == () and many.shape == (2, 3) and one == many[0, 0] == many[1, 0]
 
 
 def test_at_positions_off_the_image_and_without_background():

@@ -14,6 +14,7 @@ from pages import Reader
 from halopy.cutouts import CutoutSet, tangent_wcs
 from halopy.image import Beam, ClusterImage
 from halopy.io.detections import blank_detections
+from halopy.page import picture
 from halopy.report import FLAGS, write_page
 
 pytest.importorskip("matplotlib", reason="the page needs matplotlib")
@@ -141,6 +142,18 @@ def test_pictures_are_limited_with_a_word(tmp_path):
     assert "Pictures are shown for the 1 best of 3 targets" in text
     assert "Maps are shown for the first 12 of 14 images" in text
     assert "<title>A &amp; B</title>" in text
+
+
+@pytest.mark.parametrize("bbox", [None, "tight"])
+def test_a_picture_has_the_size_of_its_figure_whatever_the_users_settings(bbox):
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.1, 3.33))
+    figure.subplots()
+    with rc_context({"savefig.bbox": bbox}):
+        text = picture(figure, "a line")
+    assert 'width="393" height="319" alt="a line"' in text
 
 
 def test_what_no_image_covers_is_not_listed_by_the_million(tmp_path, monkeypatch):

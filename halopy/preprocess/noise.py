@@ -6,6 +6,8 @@ Imports of scipy, photutils, regions and matplotlib stand inside the functions t
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -13,6 +15,7 @@ from astropy.coordinates import SkyCoord
 from halopy.errors import HaloInputError, UnusableImageError
 from halopy.image import ClusterImage
 from halopy.model import Step
+from halopy.preprocess.noise_maps import overlapping_boxes, tiled_boxes, whole_cells
 from halopy.preprocess.patches import boxes_at, emptiest_boxes, region_pixels
 from halopy.preprocess.project import SkyToPixel
 from halopy.preprocess.zeros import (
@@ -188,18 +191,18 @@ class NoiseEstimator(Step):
         """Return background and rms at sky positions only.
 
         Where a map would be made and the positions are few, only their surroundings are measured: the
-        numbers are those of the map, to what boxes more than six boxes away weigh in it.
+        numbers are those of the map, to what boxes more than six boxes away weigh, fill or bound in it.
 
         Parameters
         ----------
         image : ClusterImage
         positions : `~astropy.coordinates.SkyCoord`
-            ``(n,)``.
+            One, or an array of any shape.
 
         Returns
         -------
         background, rms : `~astropy.units.Quantity`
-            ``(n,)`` in the unit of the image; NaN off the image, and a background of NaN where none is measured.
+            Of that shape, in the unit of the image; NaN off the image, and a background of NaN where none is measured.
 
         Raises
         ------
@@ -220,30 +223,31 @@ class NoiseEstimator(Step):
         >>> print(rms.round(2))
         [0.01  nan] Jy / beam
         """
-        x, y = SkyToPixel(image.wcs, image.shape)(positions.icrs.ra.deg, positions.icrs.dec.deg)
+        x, y = np.atleast_1d(*SkyToPixel(image.wcs, image.shape)(positions.icrs.ra.deg, positions.icrs.dec.deg))
         with np.errstate(invalid="ignore"):
             inside = (x > -0.5) & (y > -0.5) & (x < image.shape[1] - 0.5) & (y < image.shape[0] - 0.5)
-        found = np.full((2, inside.size), np.nan)
+        found = np.full((2, *inside.shape), np.nan)
         if inside.any():
             found[:, inside] = self._at(image, *(np.rint(place[inside]).astype(int) for place in (x, y)))
-        return tuple(values * image.unit for values in found)
+        return tuple(values.reshape(positions.shape) * image.unit for values in found)
 
     def _at(self, image, x, y):
         box = self._box_pixels(image, beams=24) if self.method in MAPS else np.inf
-        if len(x) * ((2 * REACH + 1) * box)**2 > image.data.size or (image.data == 0).any():
-            measured = self(image)
-            background = np.full(len(x), np.nan) if measured.background is None else measured.background[y, x]
-            return background, measured.rms[y, x]
-        here, found = type(self)(**(self.params | {"box": box})), []
-        for a, b in zip(x.tolist(), y.tolist(), strict=True):
-            left, bottom = (max(0, (c // box - REACH) * box) for c in (a, b))
-            part = here(image[bottom:(b // box + REACH + 1) * box, left:(a // box + REACH + 1) * box])
-            found.append((part.background[b - bottom, a - left], part.rms[b - bottom, a - left]))
-        return np.transpose(found)
+        box = whole_cells(box) if self.method == "overlapping" else box
+        if len(x) * ((2 * REACH + 1) * box)**2 <= image.data.size and not (image.data == 0).any():
+            with suppress(UnusableImageError):  # no noise so near: the map has it from farther away
+                return np.transpose([self._near(image, box, a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True)])
+        measured = self(image)
+        background = np.full(len(x), np.nan) if measured.background is None else measured.background[y, x]
+        return background, measured.rms[y, x]
+
+    def _near(self, image, box, x, y):
+        left, bottom = (max(0, (c // box - REACH) * box) for c in (x, y))
+        part = type(self)(**(self.params | {"box": box}))(
+            image[bottom:(y // box + REACH + 1) * box, left:(x // box + REACH + 1) * box])
+        return part.background[y - bottom, x - left], part.rms[y - bottom, x - left]
 
     def _maps(self, image):
-        from halopy.preprocess.noise_maps import overlapping_boxes, tiled_boxes
-
         box = self._box_pixels(image, beams=24)
         try:
             if self.method == "overlapping":

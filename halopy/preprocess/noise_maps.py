@@ -6,13 +6,17 @@ import numpy as np
 
 from halopy.errors import UnusableImageError
 
-__all__ = ["overlapping_boxes", "tiled_boxes"]
+__all__ = ["overlapping_boxes", "tiled_boxes", "whole_cells"]
 
 CELLS = 6
 """Cells to the side of an overlapping box, as of BANE's default grid and box."""
 ROWS = 3
 """A first look at the image takes every third row: rows of one beam are alike."""
 MIN_FRACTION = 0.2
+EXTREME = 1e12
+"""Noise beyond this, or its inverse, is scaled: float32 has no room for sums of its squares."""
+ROUNDING = 1e-6
+"""Of sums of squares in float32."""
 
 
 def tiled_boxes(data, box, *, sigma=3.0):
@@ -82,16 +86,22 @@ def overlapping_boxes(data, box, *, sigma=3.0):
     """
     from halopy.preprocess.boxes import box_statistics, cell_moments
 
-    cell = max(1, round(box / CELLS))
-    first = max(1, CELLS * cell // ROWS)
-    level, noise = (_filled(mesh) for mesh in box_statistics(data[::ROWS], (first, CELLS * cell), sigma=sigma,
-                                                             min_fraction=MIN_FRACTION))
+    cell = whole_cells(box) // CELLS
+    looked_at = data[::ROWS]
+    first = tuple(min(size, n) for size, n in zip((max(1, CELLS * cell // ROWS), CELLS * cell), looked_at.shape,
+                                                  strict=True))
+    level, noise = (_filled(mesh) for mesh in box_statistics(looked_at, first, sigma=sigma, min_fraction=MIN_FRACTION))
     noise = np.clip(noise, *_positive(noise))
+    if not 1 / EXTREME < noise.max() < EXTREME:
+        factor = 2.0**-np.rint(np.log2(noise.max()))
+        scaled = overlapping_boxes((data * factor).astype(np.float32), box, sigma=sigma)
+        return [(plane / factor).astype(np.float32) for plane in scaled]
     cells = [-(-n // cell) for n in data.shape]
     rows, columns = (_between(count, cell / size, n) for count, size, n in
-                     zip(cells, (first * ROWS, CELLS * cell), noise.shape, strict=True))
+                     zip(cells, (first[0] * ROWS, first[1]), noise.shape, strict=True))
     centre, reach = ((rows @ mesh @ columns.T).astype(np.float32) for mesh in (level, sigma * noise))
     number, total, squares = cell_moments(data, cell, centre, reach).astype(float)
+    summed = _over_boxes(squares)
     squares += 2 * centre * total + number * centre.astype(float)**2
     total += number * centre
     number, total, squares = (_over_boxes(z) for z in (number, total, squares))
@@ -99,12 +109,19 @@ def overlapping_boxes(data, box, *, sigma=3.0):
                         for m, n in zip(cells, data.shape, strict=True)))
     with np.errstate(invalid="ignore", divide="ignore"):
         level = total / number
-        noise = np.sqrt(np.maximum(squares / number - level**2, 0))
+        variance = squares / number - level**2
+        # What rounding leaves where all pixels are equal is no noise.
+        noise = np.sqrt(np.where(variance > ROUNDING * summed / number + 1e-14 * level**2, variance, 0))
     missing = ~(number > MIN_FRACTION * within)
     level, noise = (_filled(np.where(missing, np.nan, z)) for z in (level, noise))
     # Boxes lie about the corners of cells, values at their centres.
     level, noise = ((z[1:, 1:] + z[1:, :-1] + z[:-1, 1:] + z[:-1, :-1]) / 4 for z in (level, noise))
     return _surfaces(level, noise, data, (cell, cell))
+
+
+def whole_cells(box):
+    """Return the multiple of six pixels that is nearest to a box."""
+    return CELLS * max(1, round(box / CELLS))
 
 
 def _between(count, ratio, n):
@@ -121,8 +138,9 @@ def _over_boxes(cells):
         turned = np.moveaxis(summed, axis, 0)
         corners = np.zeros((len(turned) + 1, *turned.shape[1:]))
         for k in range(-CELLS // 2, CELLS // 2):
-            here = slice(max(0, -k), min(len(corners), len(turned) - k))
-            corners[here] += turned[here.start + k:here.stop + k]
+            start, stop = max(0, -k), min(len(corners), len(turned) - k)
+            if start < stop:
+                corners[start:stop] += turned[start + k:stop + k]
         summed = np.moveaxis(corners, 0, axis)
     return summed
 

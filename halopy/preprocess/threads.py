@@ -36,8 +36,12 @@ def in_threads(work, parts):
             work(part)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, part) for part in parts]:
-            done.result()
+        try:
+            for done in [pool.submit(work, part) for part in parts]:
+                done.result()
+        except BaseException:  # an interrupt too: what has not begun is left undone
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def bands(n):
