@@ -9,10 +9,11 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, vstack
+from astropy.wcs import WCS
 
 from halopy.classify.base import Classifier
 from halopy.errors import HaloInputError, UnusableImageError
-from halopy.image import ClusterImage
+from halopy.image import Beam, ClusterImage
 from halopy.io.catalog import read_targets
 from halopy.io.detections import blank_detections, masked_column
 from halopy.model import Model
@@ -194,6 +195,16 @@ class Detector(Model):
                                  found=getattr(maps, "shape", type(maps).__name__), keyword=type(model).__name__)
         return maps
 
+    def warm_up(self):
+        """Load the classifier and compile what is compiled: a process that is forked then need not do it again."""
+        self._model(), self._filter()
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-1 / 60, 1 / 60]
+        pixels = np.random.default_rng(1).normal(size=(64, 64))
+        pixels[0, 0] = np.nan
+        image = self.prepare(ClusterImage(pixels, wcs=wcs, unit=u.Jy / u.beam, beam=Beam(3 * u.arcmin)))
+        self.cutouts(image, QTable({"position": wcs.pixel_to_world([5.0], [5.0]).icrs}))
+
     def _check(self):
         if not (isinstance(self.n_controls, (int, np.integer)) and self.n_controls >= 0):
             raise HaloInputError("n_controls must be a whole number, not negative", found=self.n_controls)
@@ -332,8 +343,10 @@ class Detector(Model):
 
     def _candidates(self, image, significance):
         """Positions of the maxima of the significance map."""
+        from halopy.classify.significance import maxima
+
         fwhm = float((np.sqrt(image.beam.major * image.beam.minor) / image.pixel_scale).to_value(u.one))
-        x, y, _ = _maxima(significance, threshold=self.min_snr, separation=4 * fwhm,
+        x, y, _ = maxima(significance, threshold=self.min_snr, separation=4 * fwhm,
                          most=self.max_candidates)
         if len(x) == 0:
             return _no_targets()
@@ -353,24 +366,6 @@ class Detector(Model):
         if error is not None:
             detections.meta["error"] = error
         return detections
-
-
-def _maxima(image, *, threshold, separation, most):
-    """Return (x, y, value) of the highest pixels, no two within ``separation`` pixels."""
-    from scipy.ndimage import maximum_filter
-
-    data = np.where(image.valid, image.data, -np.inf)
-    window = 2 * max(1, int(separation / 2)) + 1
-    y, x = np.nonzero((data == maximum_filter(data, window)) & (data >= threshold))
-    order = np.argsort(-data[y, x], kind="stable")
-    kept = []
-    for index in order:
-        if all(np.hypot(x[index] - x[k], y[index] - y[k]) >= separation for k in kept):
-            kept.append(index)
-        if len(kept) == most:
-            break
-    kept = np.array(kept, dtype=int)
-    return x[kept], y[kept], data[y[kept], x[kept]]
 
 
 @functools.lru_cache(maxsize=4)

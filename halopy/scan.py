@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import tempfile
@@ -115,6 +116,9 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, parts=None, t
             with tempfile.TemporaryDirectory() as folder:
                 return scan(paths, detector, read=read, targets=targets, max_pictures=max_pictures,
                             parts=Parts(folder), time_limit=time_limit, progress=progress, rng=rng)
+        # Or each process would load and compile for itself. What fails here fails there, and is told then.
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+            detector.warm_up()
     tables, pictures, images, failures, maps, reasons, names = [], [], [], [], [], [], set()
     covered = np.zeros(0 if targets is None else len(targets), dtype=bool)
     for number, path in enumerate(progress(paths) if progress is not None else paths):

@@ -19,7 +19,7 @@ from simulated import BEAM, CENTRE, PIXEL, RMS, a_field, an_image
 from halopy import Detector
 from halopy.classify import Classifier
 from halopy.classify.matched_filter import MatchedFilter
-from halopy.detect import _maxima
+from halopy.classify.significance import maxima
 from halopy.errors import HaloInputError, NotFittedError, UnknownModelError
 from halopy.io.detections import COLUMNS, read_detections, write_detections
 from halopy.model import Step, load
@@ -366,7 +366,7 @@ def test_maxima_are_high_apart_and_sorted(seed, threshold, separation, most):
     pixels = np.random.default_rng(seed).normal(size=(40, 50))
     pixels[:, :5] = np.nan
     image = an_image(pixels)
-    x, y, value = _maxima(image, threshold=threshold, separation=separation, most=most)
+    x, y, value = maxima(image, threshold=threshold, separation=separation, most=most)
     assert len(x) <= most
     np.testing.assert_array_equal(image.data[y, x], value)
     assert (value >= threshold).all() and (np.diff(value) <= 0).all()

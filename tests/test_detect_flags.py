@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from simulated import a_field
@@ -102,3 +105,13 @@ def test_many_targets_are_looked_at_some_at_a_time(monkeypatch):
         first, second = (np.ma.filled(np.ma.asarray(getattr(t[name], "value", t[name]), dtype=float), np.nan)
                          for t in (whole, parts))
         np.testing.assert_allclose(second, first, rtol=1e-5, err_msg=name)
+
+
+def test_warm_up_compiles_what_a_search_needs():
+    """In a process of its own: here it is compiled already."""
+    code = ("from halopy import Detector; Detector('matched-filter').warm_up(); "
+            "from halopy.preprocess import boxes, gather, spline; "
+            "print([bool(f.signatures) for f in (boxes._clipped, boxes._blend, gather.nearest, spline._fill, "
+            "spline._filter, spline._evaluate, spline.check)])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([True] * 7)

@@ -175,6 +175,30 @@ def test_a_search_that_dies_is_a_row():
     assert sorted(found.detections["status"]) == ["error", "error", "ok", "ok", "outside", "outside"]
 
 
+class Warm(FakeDetector):
+    """Loads what takes long once; that fails in the end, as a broken plugin does."""
+
+    loaded = 0
+
+    def warm_up(self):
+        self.loaded += os.getpid()
+        raise ZeroDivisionError
+
+    def __call__(self, image, wanted=None, *, rng=None):
+        assert self.loaded == os.getppid()
+        return super().__call__(image, wanted, rng=rng)
+
+
+@needs_fork
+def test_what_takes_long_is_loaded_once():
+    found = scan(["a", "b"], Warm(), read=read, targets=targets(), time_limit=600)
+    assert not found.failures
+    cold = Warm()
+    cold.warm_up = None  # it cannot be called
+    with pytest.raises(HaloInputError, match="AssertionError"):
+        scan(["a"], cold, read=read, targets=targets(), time_limit=600)
+
+
 @needs_fork
 def test_a_search_that_sleeps_is_ended():
     found = scan(["a", "b"], Sleeping(), read=read, targets=targets(), time_limit=1)

@@ -22,7 +22,7 @@ from halopy.classify.bank import (
 from halopy.errors import HaloInputError
 from halopy.preprocess.subtract import subtract_compact
 
-__all__ = ["significance"]
+__all__ = ["maxima", "significance"]
 
 
 def significance(image, matched_filter):
@@ -80,3 +80,21 @@ def significance(image, matched_filter):
         best = np.fmax(best, score / excess)
     return image.replace(data=np.where(np.isfinite(best), best, np.nan), unit=u.dimensionless_unscaled, rms=None,
                          background=None)
+
+
+def maxima(image, *, threshold, separation, most):
+    """Return (x, y, value) of the highest pixels, no two within ``separation`` pixels."""
+    from scipy.ndimage import maximum_filter
+
+    data = np.where(image.valid, image.data, -np.inf)
+    window = 2 * max(1, int(separation / 2)) + 1
+    y, x = np.nonzero((data == maximum_filter(data, window)) & (data >= threshold))
+    order = np.argsort(-data[y, x], kind="stable")
+    kept = []
+    for index in order:
+        if all(np.hypot(x[index] - x[k], y[index] - y[k]) >= separation for k in kept):
+            kept.append(index)
+        if len(kept) == most:
+            break
+    kept = np.array(kept, dtype=int)
+    return x[kept], y[kept], data[y[kept], x[kept]]
