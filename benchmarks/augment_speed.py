@@ -5,7 +5,7 @@ Usage: python benchmarks/augment_speed.py [-n 200] [--rounds 5] [--seed 20261127
 Cutouts become 160 images of 64 × 64 pixels each. The zoom set has 16 orientations at 10 zooms from 0.9 to 1.3; halopy
 cuts it from 100 × 100 pixels, so that corners show real sky, and interpolates once, with a cubic spline. The recipe has
 96 × 96 pixels, and interpolates twice, linearly. The brightness set is `halopy.Augmenter()`: 16 orientations and 10
-factors. The methods take turns; the ratios are those of medians, by wall clock and by processor time. Set
+factors. The methods take turns; ratios are medians over the rounds, with the smallest and the largest. Set
 NUMBA_NUM_THREADS=1 for one thread. What is compiled is compiled before.
 """
 
@@ -69,10 +69,11 @@ def main():
     print(f"{arguments.n} cutouts to 160 x {SIZE} x {SIZE}, {os.environ.get('NUMBA_NUM_THREADS', os.cpu_count())} "
           f"thread(s), {arguments.rounds} rounds")
     images = {name: 1 if name == "recipe" else arguments.n for name in methods}
-    rate = {name: images[name] / np.median(spent, axis=0) for name, spent in times.items()}
+    rate = {name: images[name] / np.array(spent) for name, spent in times.items()}
     for name in ("zoom set", "brightness set"):
-        wall, cpu = rate[name] / rate["recipe"]
-        print(f"{name:16s}{wall:6.0f} x by wall clock, {cpu:4.0f} x by processor time: scipy rotate, flip, zoom")
+        ratio = rate[name] / rate["recipe"]
+        wall, cpu = (f"{np.median(r):4.0f} ({r.min():.0f} to {r.max():.0f})" for r in ratio.T)
+        print(f"{name:16s}{wall:18s} x by wall clock, {cpu:18s} x by processor time: scipy rotate, flip, zoom")
     print(f"flux of a source of 4 pixels FWHM, over zoom squared, at every angle and zoom: off by {flux_error():.1e}")
 
 

@@ -109,14 +109,14 @@ class Methods:
 
 
 def rounds(methods, n):
-    """Run all methods in turn; return the median wall and processor times of each."""
+    """Run all methods in turn; return the wall and processor times of each, ``(n, 2)``."""
     times = {name: [] for name in methods}
     for _ in range(n):
         for name, method in methods.items():
             wall, cpu = time.perf_counter(), time.process_time()
             method()
             times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {name: np.median(values, axis=0) for name, values in times.items()}
+    return {name: np.array(values) for name, values in times.items()}
 
 
 def main():
@@ -166,8 +166,9 @@ def report(m, arguments):
             ("own grid, file read", "Cutout2D", "the same"), ("order=1", "bilinear", "reproject_interp bilinear"),
             ("order=3", "bicubic", "reproject_interp bicubic"), ("order=3, file read", "bicubic", "the same"),
             ("order=3", "bicubic, no round trip", "the same, roundtrip_coords=False")):
-        wall, cpu = rate[name] / rate[peer]
-        print(f"{name:26s}{wall:6.0f} x by wall clock, {cpu:4.0f} x by processor time: {what}")
+        ratio = rate[name] / rate[peer]
+        wall, cpu = (f"{np.median(r):4.0f} ({r.min():.0f} to {r.max():.0f})" for r in ratio.T)
+        print(f"{name:26s}{wall:18s} x by wall clock, {cpu:18s} x by processor time: {what}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from halopy.cutouts import CutoutSet
 from halopy.errors import HaloInputError, HalopyWarning, OutsideImageError
 from halopy.image import FWHM_TO_SIGMA, TOLERANCE, Beam
 from halopy.model import Step
-from halopy.preprocess.interpolate import Interpolator
+from halopy.preprocess.interpolate import MARGIN, Interpolator
 from halopy.preprocess.project import SkyToPixel, tangent_grid
 from halopy.preprocess.threads import in_threads
 
@@ -22,8 +22,6 @@ __all__ = ["CutoutMaker"]
 # Sampling a Gaussian beam of FWHM b at b/2.5 aliases exp(-0.89 · 2.5²) = 0.4 % of the amplitude at
 # the Nyquist frequency; at b/2 it is 3 %, at b/1.5 13 %.
 PIXELS_PER_BEAM = 2.5
-# Where the spline filter's response, 0.268^n, has fallen below a part in ten million.
-MARGIN = 13
 UNPROJECTABLE = -(2**30)
 CHUNK_PIXELS = 2**22
 

@@ -6,6 +6,8 @@ import numpy as np
 
 __all__ = ["Interpolator"]
 
+# Where the spline filter's response, 0.268^n, has fallen below a part in ten million.
+MARGIN = 13
 # Of the bilinear weight; below it a missing pixel is only touched by rounding of the coordinates.
 TOUCHED = 1e-3
 

@@ -152,13 +152,13 @@ class NoiseEstimator(Step):
         HaloInputError
             The image holds no noise (all NaN, constant, all zero), or a setting does not fit it.
         """
+        from halopy.preprocess.boxes import count_zeros, two_values
+
         if self.method not in METHODS:
             raise HaloInputError(f"method is one of {', '.join(METHODS)}", found=self.method)
         if not (self.sigma > 0 and self.clip_sigma > 0):
             raise HaloInputError("sigma and clip_sigma must be positive", found=(self.sigma, self.clip_sigma))
         path = image.meta.get("path")
-        from halopy.preprocess.boxes import count_zeros, two_values
-
         least, greatest = two_values(image.data)
         if np.isnan(least):
             raise UnusableImageError("no usable pixels: all are NaN", path=path)

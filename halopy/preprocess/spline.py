@@ -12,13 +12,11 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from halopy.preprocess.interpolate import TOUCHED
+from halopy.preprocess.interpolate import MARGIN, TOUCHED
 from halopy.preprocess.project import CONTROL
 
 __all__ = ["PAD", "check", "resample", "spline_coefficients"]
 
-# Where the spline filter's response, 0.268^n, has fallen below a part in ten million.
-MARGIN = 13
 POLE = np.float32(np.sqrt(3) - 2)
 # Terms of the filter's first value: 0.268^18 is 5e-11.
 START = 18
