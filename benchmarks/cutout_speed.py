@@ -7,9 +7,9 @@ Makes a sky (noise correlated by a beam of 4 pixels, and sources), writes it as 
 about positions on the sky: pixels as they are, beside `astropy.nddata.Cutout2D`, and resampled to ten pixel scales from
 20 to 45 arcsec, beside `reproject.reproject_interp` on a part of the image. halopy does all positions in one call (a
 tenth in each of ten calls), with its table; the loops do a part of them, with the same scales. The methods take turns,
-and every ratio is one of medians, by wall clock and by processor time. In ICRS, the default, no method
-has to change frames; in FK5, that of many radio images, all do, and the loops at every position. Set NUMBA_NUM_THREADS
-and OMP_NUM_THREADS. What is compiled is compiled before.
+and ratios are medians over rounds, with the smallest and the largest, by wall clock and by processor time. In ICRS, the
+default, no method has to change frames; in FK5, that of many radio images, all do, and the loops at every position. Set
+NUMBA_NUM_THREADS and OMP_NUM_THREADS. What is compiled is compiled before.
 """
 
 from __future__ import annotations
