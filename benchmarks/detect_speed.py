@@ -1,17 +1,18 @@
 """Where does ``halopy detect`` spend its time, and how does it grow with targets, pixels and images?
 
 Usage: python benchmarks/detect_speed.py [--size 8192] [--targets 10 100 1000 10000] [--sides 512 2048 8192]
-           [--images 10 100 1000] [--small-controls 50] [--folder FOLDER] [--seed 20261127]
+           [--images 10 100 1000] [--small-controls 50] [--rounds 3] [--folder FOLDER] [--seed 20261127]
 
 The sky of ``noise_speed.py``. First one image with so many targets at random places; then images of so many pixels a
 side with 100 targets; then images of 256 x 256 pixels cut from it, with a target at the centre of each and
 ``--small-controls`` control positions. Every run is a process of its own, with the default detector, that calls the
-command line's function; processor time, of all threads.
+command line's function; processor time, of all threads. Lines of a table take turns in rounds, but those that take
+longer than five minutes are measured once; of each the run with the median time is shown.
 
 - shares of the stages, in per cent of the whole: imports and what is compiled at first use are a part of the stage that
   needs them, "rest" is all that has no name (above all imports);
 - the whole over the floor, which is reading the bytes of the images (in the page cache) in the same process;
-- the whole over that of the first line: how it grows;
+- the whole over that of the first line: how it grows, with the smallest and the largest over the rounds;
 - first: when the first row was on disk, in per cent of the whole (wall clock, but for the first imports): for one image
   all rows come at once;
 - memory: the largest of the process, over the bytes of the image (the largest, of many).
@@ -36,7 +37,7 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from noise_speed import make_sky
 
-SMALL = 256
+SMALL, SLOW = 256, 300
 STAGES = {
     "reading": ("halopy.cli", "_read"), "noise": ("halopy.preprocess.noise", "NoiseEstimator.__call__"),
     "controls": ("halopy.detect", "Detector.control_positions"),
@@ -109,12 +110,20 @@ def targets(path, wcs, x, y):
     QTable({"name": [f"T{i}" for i in range(len(x))], "ra": sky.ra.deg, "dec": sky.dec.deg}).write(path, overwrite=True)
 
 
-def show(label, found, base, size):
+def show(label, runs, base, size):
     """Print one line."""
+    found = middle(runs)
+    growth = [run["total"] / middle(base)["total"] for run in runs]
     shares = "".join(f"{100 * value / found['total']:6.1f}" for value in found["spent"].values())
     rest = 100 * (1 - sum(found["spent"].values()) / found["total"])
     print(f"{label:>8s} {shares}{rest:6.1f}  {found['total'] / found['floor']:8.0f}"
-          f" {found['total'] / base['total']:7.2f} {100 * found['first']:6.0f} {found['peak'] / size:7.1f}", flush=True)
+          f" {found['total'] / middle(base)['total']:7.2f} ({min(growth):.2f} to {max(growth):.2f})".ljust(36)
+          + f"{100 * found['first']:6.0f} {found['peak'] / size:7.1f}", flush=True)
+
+
+def middle(runs):
+    """The run with the median time."""
+    return sorted(runs, key=lambda run: run["total"])[len(runs) // 2]
 
 
 def cut(path, data, header, y, x, side):
@@ -131,6 +140,7 @@ def main():
     parser.add_argument("--sides", type=int, nargs="*", default=[512, 2048, 8192])
     parser.add_argument("--images", type=int, nargs="*", default=[10, 100, 1000])
     parser.add_argument("--small-controls", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--seed", type=int, default=20261127)
     arguments = parser.parse_args()
@@ -138,27 +148,33 @@ def main():
     if not path.exists():
         make_sky(path, arguments.size, arguments.seed)
     data, header = fits.getdata(path), fits.getheader(path)
-    wcs, rng = WCS(header), np.random.default_rng(arguments.seed)
+    wcs = WCS(header)
     head = "".join(f"{name[:5]:>6s}" for name in (*STAGES, "rest"))
 
     def table(title, counts, lines):
         if counts:
-            print(f"\n{title}: shares in % of the processor's time\n{'':>8s} {head}  / floor  growth  first  memory")
-        base = None
-        for count in counts:
-            with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
-                given, size, *more = lines(count, Path(place))
-                found = measured(given, "--targets", Path(place) / "targets.csv", "-o", Path(place) / "out", *more)
-            base = base or found
-            show(str(count), found, base, size)
+            print(f"\n{title}: shares in % of the processor's time\n{'':>8s} {head}  / floor  growth"
+                  f"{'first  memory':>29s}")
+        runs, sizes = {count: [] for count in counts}, {}
+        for _ in range(arguments.rounds):
+            for count, found in runs.items():
+                if found and found[0]["total"] > SLOW:
+                    continue
+                with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
+                    given, sizes[count], *more = lines(count, Path(place))
+                    found.append(measured(given, "--targets", Path(place) / "targets.csv", "-o", Path(place) / "out",
+                                          *more))
+        for count, found in runs.items():
+            show(str(count), found, runs[counts[0]], sizes[count])
 
     def of_targets(count, place):
+        rng = np.random.default_rng([arguments.seed, count])
         targets(place / "targets.csv", wcs, *rng.uniform(100, arguments.size - 100, (2, count)))
         return path, data.nbytes
 
     def of_pixels(side, place):
         cut(place / "image.fits", data, header, 0, 0, side)
-        targets(place / "targets.csv", wcs, *rng.uniform(0, side, (2, 100)))
+        targets(place / "targets.csv", wcs, *np.random.default_rng([arguments.seed, side]).uniform(0, side, (2, 100)))
         return place / "image.fits", 4 * side**2
 
     def of_images(count, place):

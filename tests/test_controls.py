@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
-from threadpoolctl import threadpool_info
 
 from halopy.preprocess.controls import _surrounded, control_pixels
-from halopy.preprocess.threads import one_blas_thread
 
 
 def draw(valid, x=(), y=(), *, seed=1, n=40, fwhm=2.0, exclusion=8.0):
@@ -64,13 +62,3 @@ def test_controls_come_closer_where_sky_is_scarce():
 def test_no_place_for_controls(valid):
     x, y = draw(valid)
     assert len(x) == len(y) == 0
-
-
-def test_linear_algebra_is_held_to_one_thread():
-    def threads():
-        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-    before = threads()
-    with one_blas_thread():
-        assert threads() == {1}
-    assert threads() == before

@@ -52,17 +52,20 @@ def box_statistics(data, box, *, sigma=3.0, min_fraction=0.2):
     median, rms = np.empty((2, *shape))
     fewest = min_fraction * height * width - 1e-6
 
-    def work(row):
-        part = data[row * height:(row + 1) * height]
-        pixels = np.full((shape[1], height, width), np.nan, dtype=np.float32)
-        whole, rest = divmod(data.shape[1], width)
-        pixels[:whole, :len(part)] = part[:, :whole * width].reshape(len(part), whole, width).transpose(1, 0, 2)
-        pixels[whole:, :len(part), :rest] = part[:, whole * width:]
-        pixels = pixels.reshape(shape[1], -1)
-        pixels.sort(axis=1)  # NaN last
-        _clipped(pixels, sigma, fewest, median[row], rms[row])
+    whole, rest = divmod(data.shape[1], width)
 
-    in_threads(work, range(shape[0]))
+    def work(band):
+        pixels = np.empty((shape[1], height, width), dtype=np.float32)
+        for row in range(band.start, band.stop):
+            part = data[row * height:(row + 1) * height]
+            pixels[:whole, :len(part)] = part[:, :whole * width].reshape(len(part), whole, width).transpose(1, 0, 2)
+            pixels[whole:, :len(part), :rest] = part[:, whole * width:]
+            pixels[whole:, :, rest:] = pixels[:, len(part):] = np.nan
+            boxes = pixels.reshape(shape[1], -1)
+            boxes.sort(axis=1)  # NaN last
+            _clipped(boxes, sigma, fewest, median[row], rms[row])
+
+    in_threads(work, bands(shape[0]))
     return median, rms
 
 
@@ -161,37 +164,21 @@ def surfaces(meshes, data, cell, bounds):
     from scipy.ndimage import spline_filter
 
     # Mirrored about the border of the image, which lies half a cell outside the outermost centres.
-    coefficients = [np.pad(spline_filter(np.asarray(mesh, dtype=float), mode="reflect"), 2, mode="symmetric")
-                    .astype(np.float32) for mesh in meshes]
-    (rows, first), columns = (_taps(n) for n in cell)
+    coefficients = np.stack([np.pad(spline_filter(np.asarray(mesh, dtype=float), mode="reflect"), 2, mode="symmetric")
+                             for mesh in meshes]).astype(np.float32)
     results = [np.empty(data.shape, dtype=np.float32) for _ in meshes]
-    limits = [tuple(np.float32(bound) for bound in pair) for pair in bounds]
-
-    def work(band):
-        for mesh, (low, high), result in zip(coefficients, limits, results, strict=True):
-            lines = _along_x(mesh[band.start:band.stop + 4], *columns)
-            _blend(lines, band.start, band.stop, rows, first, data, low, high, result)
-
-    in_threads(work, bands(-(-data.shape[0] // cell[0])))
+    rows, columns = (_taps(n) for n in cell)
+    given = coefficients, rows, columns.T, data, np.array(bounds, dtype=np.float32), tuple(results)
+    in_threads(lambda band: _evaluate(band.start, band.stop, *given), bands(-(-data.shape[0] // cell[0])))
     return results
 
 
-def _along_x(mesh, weights, first):
-    """Evaluate rows of spline coefficients at the pixels between them."""
-    windows = np.lib.stride_tricks.sliding_window_view(mesh, 4, axis=1)
-    lines = np.empty((len(mesh), windows.shape[1] - 1, len(weights)), dtype=np.float32)
-    for half in (0, 1):  # of a cell: the pixels left of its centre, and the others, lie between different nodes
-        lines[:, :, first == half] = windows[:, half:half + lines.shape[1]] @ weights[first == half].T
-    return lines.reshape(len(mesh), -1)
-
-
 def _taps(n):
-    """Weights ``(n, 4)`` of the cubic B-spline at each pixel of a cell, and the first node they belong to."""
+    """Weights ``(n, 4)`` of the cubic B-spline at each pixel of a cell; its first half begins a node further back."""
     place = (np.arange(n) + 0.5) / n - 0.5
-    first = np.floor(place)
-    t = (place - first)[:, None]
-    weights = np.hstack([(1 - t)**3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t)**3 - 6 * (1 - t)**2 + 4, t**3]) / 6
-    return weights.astype(np.float32), first.astype(np.int64) + 1  # of two nodes of padding
+    t = (place - np.floor(place))[:, None]
+    return np.hstack([(1 - t)**3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t)**3 - 6 * (1 - t)**2 + 4, t**3]
+                     ).astype(np.float32) / 6
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -296,16 +283,41 @@ def _moments(data, first, last, cell, centre, half_width, moments):
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _blend(lines, first_row, last_row, weights, first, data, low, high, result):
-    height = len(weights)
-    for y in range(first_row * height, min(last_row * height, data.shape[0])):
+def _evaluate(first, last, coefficients, rows, columns, data, bounds, results):
+    n, height = len(results), len(rows)
+    lines = np.empty((n, 4, coefficients.shape[2] * columns.shape[1]), dtype=np.float32)
+    made = first  # rows of coefficients that have been evaluated along x; the last four are kept
+    for y in range(first * height, min(last * height, len(data))):
         i = y % height
-        top = y // height - first_row + first[i]
-        one, two, three, four = lines[top], lines[top + 1], lines[top + 2], lines[top + 3]
-        a, b, c, d = weights[i, 0], weights[i, 1], weights[i, 2], weights[i, 3]
-        pixels, line = data[y], result[y]
-        for x in range(len(line)):
-            value = a * one[x] + b * two[x] + c * three[x] + d * four[x]
-            value = low if value < low else value
-            value = high if value > high else value
-            line[x] = value if pixels[x] == pixels[x] else np.float32(np.nan)
+        top = y // height + (2 * i + 1 >= height)
+        made = max(made, top)
+        while made < top + 4:
+            for k in range(n):
+                _along_x(coefficients[k, made], columns, lines[k, made % 4])
+            made += 1
+        pixels = data[y]
+        for k in range(n):
+            one, two, three, four = (lines[k, top % 4], lines[k, (top + 1) % 4], lines[k, (top + 2) % 4],
+                                     lines[k, (top + 3) % 4])
+            a, b, c, d = rows[i]
+            low, high = bounds[k]
+            line = results[k][y]
+            for x in range(len(line)):
+                value = a * one[x] + b * two[x] + c * three[x] + d * four[x]
+                value = low if value < low else value
+                value = high if value > high else value
+                line[x] = value if pixels[x] == pixels[x] else np.float32(np.nan)
+
+
+@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _along_x(nodes, weights, line):
+    width = weights.shape[1]
+    half = width // 2  # pixels left of the centre of a cell; the others lie between the next nodes
+    for cell in range(len(nodes) - 4):
+        part = line[cell * width:(cell + 1) * width]
+        for x in range(half):
+            part[x] = (weights[0, x] * nodes[cell] + weights[1, x] * nodes[cell + 1]
+                       + weights[2, x] * nodes[cell + 2] + weights[3, x] * nodes[cell + 3])
+        for x in range(half, width):
+            part[x] = (weights[0, x] * nodes[cell + 1] + weights[1, x] * nodes[cell + 2]
+                       + weights[2, x] * nodes[cell + 3] + weights[3, x] * nodes[cell + 4])

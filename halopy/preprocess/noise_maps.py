@@ -136,12 +136,10 @@ def _over_boxes(cells):
     for axis in range(summed.ndim):
         # Term by term: a running sum would carry the rounding of wild pixels along.
         turned = np.moveaxis(summed, axis, 0)
-        corners = np.zeros((len(turned) + 1, *turned.shape[1:]))
-        for k in range(-CELLS // 2, CELLS // 2):
-            start, stop = max(0, -k), min(len(corners), len(turned) - k)
-            if start < stop:
-                corners[start:stop] += turned[start + k:stop + k]
-        summed = np.moveaxis(corners, 0, axis)
+        padded = np.zeros((len(turned) + CELLS, *turned.shape[1:]))
+        padded[CELLS // 2:-CELLS // 2] = turned
+        pairs = padded[1:] + padded[:-1]
+        summed = np.moveaxis(sum(pairs[k:len(turned) + 1 + k] for k in range(0, CELLS, 2)), 0, axis)
     return summed
 
 

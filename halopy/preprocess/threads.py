@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from contextlib import contextmanager
+from threading import Thread
 
 __all__ = ["bands", "in_threads", "one_blas_thread"]
 
@@ -31,17 +32,34 @@ def in_threads(work, parts):
 
     parts = list(parts)
     threads = min(numba.config.NUMBA_NUM_THREADS, len(parts))
-    if threads < 2:
-        for part in parts:
-            work(part)
-        return
-    with ThreadPoolExecutor(threads) as pool:
+    # Each thread has a stretch of its own to begin with: a page of new memory that two write into is cleared twice.
+    stretch = -(-len(parts) // max(threads, 1))
+    todo = deque(part for start in range(stretch) for part in parts[start::stretch])
+    errors = []
+
+    def run():
         try:
-            for done in [pool.submit(work, part) for part in parts]:
-                done.result()
-        except BaseException:  # an interrupt too: what has not begun is left undone
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            while True:
+                try:
+                    part = todo.popleft()
+                except IndexError:
+                    return
+                work(part)
+        except BaseException as error:  # an interrupt too: what has not begun is left undone
+            todo.clear()
+            errors.append(error)
+
+    others = [Thread(target=run) for _ in range(threads - 1)]
+    try:
+        for thread in others:
+            thread.start()
+        run()
+    finally:
+        todo.clear()
+        for thread in others:
+            thread.join()
+    if errors:
+        raise errors[0]
 
 
 def bands(n):
