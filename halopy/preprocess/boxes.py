@@ -165,7 +165,7 @@ def surfaces(meshes, data, cell, bounds):
 
     # Mirrored about the border of the image, which lies half a cell outside the outermost centres.
     coefficients = np.stack([np.pad(spline_filter(np.asarray(mesh, dtype=float), mode="reflect"), 2, mode="symmetric")
-                             for mesh in meshes]).astype(np.float32)
+                             for mesh in meshes]).astype(np.float32, order="C")
     results = [np.empty(data.shape, dtype=np.float32) for _ in meshes]
     rows, columns = (_taps(n) for n in cell)
     given = coefficients, rows, columns.T, data, np.array(bounds, dtype=np.float32), tuple(results)

@@ -97,9 +97,8 @@ def overlapping_boxes(data, box, *, sigma=3.0):
         scaled = overlapping_boxes((data * factor).astype(np.float32), box, sigma=sigma)
         return [(plane / factor).astype(np.float32) for plane in scaled]
     cells = [-(-n // cell) for n in data.shape]
-    rows, columns = (_between(count, cell / size, n) for count, size, n in
-                     zip(cells, (first[0] * ROWS, first[1]), noise.shape, strict=True))
-    centre, reach = ((rows @ mesh @ columns.T).astype(np.float32) for mesh in (level, sigma * noise))
+    ratios = cell / (first[0] * ROWS), cell / first[1]
+    centre, reach = (_between(mesh, cells, ratios).astype(np.float32) for mesh in (level, sigma * noise))
     number, total, squares = cell_moments(data, cell, centre, reach).astype(float)
     summed = _over_boxes(squares)
     squares += 2 * centre * total + number * centre.astype(float)**2
@@ -124,10 +123,16 @@ def whole_cells(box):
     return CELLS * max(1, round(box / CELLS))
 
 
-def _between(count, ratio, n):
-    """Matrix ``(count, n)`` of linear interpolation from centres of boxes to those of cells, ``ratio`` as large."""
-    place = np.clip((np.arange(count) + 0.5) * ratio - 0.5, 0, n - 1)
-    return np.maximum(1 - np.abs(place[:, None] - np.arange(n)), 0)
+def _between(mesh, cells, ratios):
+    """Interpolate linearly from the centres of boxes to those of so many cells, ``ratios`` times as large."""
+    # Not by matrices: where linear algebra has several threads, they would be in the way of the next ones.
+    for axis, (count, ratio) in enumerate(zip(cells, ratios, strict=True)):
+        place = np.clip((np.arange(count) + 0.5) * ratio - 0.5, 0, mesh.shape[axis] - 1)
+        low = place.astype(int)
+        share = np.expand_dims(place - low, 1 - axis)
+        high = np.minimum(low + 1, mesh.shape[axis] - 1)
+        mesh = (1 - share) * mesh.take(low, axis) + share * mesh.take(high, axis)
+    return mesh
 
 
 def _over_boxes(cells):
