@@ -84,28 +84,39 @@ def overlapping_boxes(data, box, *, sigma=3.0):
     ----------
     .. [1] Hancock, Trott & Hurley-Walker 2018, PASA 35, e011, doi:10.1017/pasa.2018.3
     """
-    from halopy.preprocess.boxes import box_statistics, cell_moments
-
     cell = whole_cells(box) // CELLS
-    looked_at = data[::ROWS]
-    first = tuple(min(size, n) for size, n in zip((max(1, CELLS * cell // ROWS), CELLS * cell), looked_at.shape,
-                                                  strict=True))
-    level, noise = (_filled(mesh) for mesh in box_statistics(looked_at, first, sigma=sigma, min_fraction=MIN_FRACTION))
-    noise = np.clip(noise, *_positive(noise))
+    level, noise = _first_look(data, cell, sigma)
     if not 1 / EXTREME < noise.max() < EXTREME:
         factor = 2.0**-np.rint(np.log2(noise.max()))
         scaled = overlapping_boxes((data * factor).astype(np.float32), box, sigma=sigma)
         return [(plane / factor).astype(np.float32) for plane in scaled]
-    cells = [-(-n // cell) for n in data.shape]
-    ratios = cell / (first[0] * ROWS), cell / first[1]
-    centre, reach = (_between(mesh, cells, ratios).astype(np.float32) for mesh in (level, sigma * noise))
+    level, noise = _second_look(data, cell, *(mesh.astype(np.float32) for mesh in (level, sigma * noise)))
+    return _surfaces(level, noise, data, (cell, cell))
+
+
+def _first_look(data, cell, sigma):
+    """Level and noise at the centres of cells, from boxes side by side of every third row."""
+    from halopy.preprocess.boxes import box_statistics
+
+    looked_at = data[::ROWS]
+    box = tuple(min(size, n) for size, n in zip((max(1, CELLS * cell // ROWS), CELLS * cell), looked_at.shape,
+                                                strict=True))
+    level, noise = (_filled(mesh) for mesh in box_statistics(looked_at, box, sigma=sigma, min_fraction=MIN_FRACTION))
+    cells, ratios = [-(-n // cell) for n in data.shape], (cell / (box[0] * ROWS), cell / box[1])
+    return [_between(mesh, cells, ratios) for mesh in (level, np.clip(noise, *_positive(noise)))]
+
+
+def _second_look(data, cell, centre, reach):
+    """Mean and standard deviation, at the centres of cells, of those pixels of the boxes about them that are near."""
+    from halopy.preprocess.boxes import cell_moments
+
     number, total, squares = cell_moments(data, cell, centre, reach).astype(float)
     summed = _over_boxes(squares)
     squares += 2 * centre * total + number * centre.astype(float)**2
     total += number * centre
     number, total, squares = (_over_boxes(z) for z in (number, total, squares))
     within = np.outer(*(_over_boxes(np.diff(np.minimum(np.arange(m + 1) * cell, n)))
-                        for m, n in zip(cells, data.shape, strict=True)))
+                        for m, n in zip(centre.shape, data.shape, strict=True)))
     with np.errstate(invalid="ignore", divide="ignore"):
         level = total / number
         variance = squares / number - level**2
@@ -114,8 +125,7 @@ def overlapping_boxes(data, box, *, sigma=3.0):
     missing = ~(number > MIN_FRACTION * within)
     level, noise = (_filled(np.where(missing, np.nan, z)) for z in (level, noise))
     # Boxes lie about the corners of cells, values at their centres.
-    level, noise = ((z[1:, 1:] + z[1:, :-1] + z[:-1, 1:] + z[:-1, :-1]) / 4 for z in (level, noise))
-    return _surfaces(level, noise, data, (cell, cell))
+    return [(z[1:, 1:] + z[1:, :-1] + z[:-1, 1:] + z[:-1, :-1]) / 4 for z in (level, noise)]
 
 
 def whole_cells(box):
