@@ -35,10 +35,11 @@ class Scan:
     detections : `~astropy.table.QTable`
         One row per image and covered target, and one per target or image without a result.
     images : list of ClusterImage
-        The images that could be read, averaged down for drawing.
+        The images that could be read, averaged down for drawing; those of which no map is drawn have one pixel, with
+        the median of their noise.
     cutouts, residuals, explanations : list
-        One entry per row: a CutoutSet of one row, or None; there are some for the best rows only. Explanations are
-        what speaks for a halo, in logits.
+        One entry per row: a CutoutSet of one row, or None; there are some for the best rows of all only. Explanations
+        are what speaks for a halo, in logits.
     failures : list of str
         What went wrong, one line each.
     significance : list of ClusterImage
@@ -57,8 +58,8 @@ class Scan:
         return f"<Scan of {len(self.images)} images, {len(self.detections)} rows, {len(self.failures)} failures>"
 
 
-def scan(paths, detector, *, read, targets=None, max_pictures=200, parts=None, time_limit=None, progress=None,
-         rng=None):
+def scan(paths, detector, *, read, targets=None, max_pictures=200, max_maps=12, parts=None, time_limit=None,
+         progress=None, rng=None):
     """Run a detector over many images.
 
     Each image is searched at the targets that lie inside it, with the same ``rng``: its results do
@@ -79,6 +80,8 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, parts=None, t
     max_pictures : int, optional
         Cutouts are kept, and the classifier is asked what speaks for a halo, in so many of the best rows, default
         200: those of which `halopy.report.write_page` draws pictures.
+    max_maps : int, optional
+        So many images are kept to be drawn, default 12.
     parts : Parts, optional
         Where the results of each image are kept until all are done, and taken from if they are there.
     time_limit : float, optional
@@ -114,7 +117,7 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, parts=None, t
                                  found=time_limit)
         if parts is None:
             with tempfile.TemporaryDirectory() as folder:
-                return scan(paths, detector, read=read, targets=targets, max_pictures=max_pictures,
+                return scan(paths, detector, read=read, targets=targets, max_pictures=max_pictures, max_maps=max_maps,
                             parts=Parts(folder), time_limit=time_limit, progress=progress, rng=rng)
         # Or each process would load and compile for itself. What fails here fails there, and is told then.
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
@@ -142,11 +145,14 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, parts=None, t
             shown = {row: k for k, row in enumerate(part.best)}
             pictures += [tuple(None if kept is None or row not in shown else kept[shown[row]]
                                for kept in (part.cutouts, part.residuals)) for row in range(len(part.table))]
+            if sum(pair[0] is not None for pair in pictures) > 2 * max_pictures:
+                tables = [_stack(tables)]
+                pictures = _of_the_best(pictures, tables[0], max_pictures)
         if part.significance is not None:
             maps.append(part.significance)
         if part.reason is not None:
             reasons.append(part.reason)
-        images.append(part.image)
+        images.append(part.image if len(images) < max_maps else _one_pixel(part.image))
     if not covered.all():
         missing = targets[~covered]
         table = blank_detections(missing["name"], missing["position"], status="outside")
@@ -159,8 +165,9 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, parts=None, t
     detections = _stack(tables)
     if reasons:
         detections.meta["error"] = "; ".join(reasons)
+    pictures = _of_the_best(pictures, detections, max_pictures)
     cutouts = [c for c, _ in pictures]
-    explanations = _explanations(detector, detections, cutouts, max_pictures)
+    explanations = _explanations(detector, detections, cutouts)
     return Scan(detections, images, cutouts, [r for _, r in pictures], failures, maps, explanations)
 
 
@@ -219,8 +226,23 @@ def _search(path, detector, read, targets, names, max_pictures, rng):
             _warn_of_strangers(part.table, path)
             part.best = sorted(ranking(part.table)[:max_pictures].tolist())
             part.cutouts, part.residuals = _pictures(detector, image, part.table[part.best])
-    part.image = shrink(image)
+    part.image = shrink(image.replace(background=None))
     return part
+
+
+def _of_the_best(pictures, detections, most):
+    """The pictures, without those of rows that are not among the best: memory does not grow with the images."""
+    best = set(ranking(detections)[:most].tolist())
+    return [pair if row in best else (None, None) for row, pair in enumerate(pictures)]
+
+
+def _one_pixel(image):
+    """The middle of an image, with the median of its noise."""
+    y, x = (n // 2 for n in image.shape)
+    known = image.rms is not None and np.isfinite(image.rms).any()
+    return image[y:y + 1, x:x + 1].replace(data=image.data[y:y + 1, x:x + 1].copy(),
+                                           rms=np.full((1, 1), np.nanmedian(image.rms)) if known else None,
+                                           meta={"shape": image.shape} | image.meta)
 
 
 def _warn_of_strangers(table, path):
@@ -276,13 +298,13 @@ def _pictures(detector, image, table):
         return None, None
 
 
-def _explanations(detector, detections, cutouts, most):
-    """Return what speaks for a halo in each cutout of the best rows; None elsewhere."""
+def _explanations(detector, detections, cutouts):
+    """Return what speaks for a halo in each cutout; None where there is none."""
     found, failed = [None] * len(cutouts), []
     if not hasattr(detector, "explanations"):
         return found
     scored = [row for row in ranking(detections) if detections["status"][row] == "ok" and cutouts[row] is not None]
-    for row in scored[:most]:
+    for row in scored:
         try:
             found[row] = detector.explanations(cutouts[row])
         except Exception as error:  # a plugin may raise anything; numbers and other pictures stand without it

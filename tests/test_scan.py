@@ -150,10 +150,41 @@ def test_explanations_are_of_the_best_rows():
     few = Explaining()
     found = scan(["a", "b"], few, read=read, targets=targets(), max_pictures=1)
     assert [e is not None for e in found.explanations].count(True) == len(few.asked) == 1
-    # Two of the three that are scored lie in one image, and only the best of them is kept.
-    assert [c is not None for c in found.cutouts].count(True) == 2
+    assert [c is not None for c in found.cutouts].count(True) == 1
     shown = next(k for k, e in enumerate(found.explanations) if e is not None)
     assert found.cutouts[shown].table["name"][0] == found.detections["name"][shown]
+
+
+def test_of_many_images_the_best_pictures_and_the_first_maps_are_kept():
+    class Varied(FakeDetector):
+        def __call__(self, image, targets=None, *, rng=None):
+            table = super().__call__(image, targets, rng=rng)
+            number = 2.0 if image.name == "field" else float(image.name[7:-1])
+            table["probability"] = [0.1 * ((7 * number) % 10)]
+            if number > 4:  # a column that not all have
+                table["frequency"] = [number] * u.MHz
+            return table
+
+    def noisy(path):
+        image = read("a")
+        rms = np.random.default_rng(int(path)).uniform(1, 2, image.shape)
+        return image.replace(rms=rms, background=np.zeros(image.shape))
+
+    paths = [str(n) for n in range(10)]
+    found = scan(paths, Varied(), read=noisy, targets=targets()[:1], max_pictures=2, max_maps=3)
+    everything = scan(paths, Varied(), read=noisy, targets=targets()[:1])
+    assert found.detections.pformat(max_width=-1) == everything.detections.pformat(max_width=-1)
+    best = np.argsort(found.detections["probability"])[-2:]
+    assert {row for row, cutout in enumerate(found.cutouts) if cutout is not None} == set(best.tolist())
+    assert all(cutout is not None for cutout in everything.cutouts)
+    assert [image.shape for image in found.images] == [(100, 100)] * 3 + [(1, 1)] * 7
+    for small, image in zip(found.images, everything.images, strict=True):
+        assert small.name == image.name and small.meta.get("shape", small.shape) == (100, 100)
+        assert np.nanmedian(small.rms) == np.nanmedian(image.rms)
+        assert small.data.base is None or small.data.base.size < 2 * small.data.size  # the image is let go
+        assert small.pixel_scale.to_value(u.arcsec) == pytest.approx(28, rel=1e-4)
+    assert len(scan(paths[:4], Varied(), read=lambda path: noisy(path).replace(rms=None), targets=targets()[:1],
+                    max_maps=1).images) == 4
 
 
 def test_a_detector_that_does_not_explain():
