@@ -7,12 +7,12 @@ The sky of ``noise_speed.py``. First one image with so many targets at random pl
 side with 100 targets; then images of 256 x 256 pixels cut from it, with a target at the centre of each and
 ``--small-controls`` control positions. Every run is a process of its own, with the default detector, that calls the
 command line's function; processor time, of all threads. Lines of a table take turns in rounds, but those that take
-longer than five minutes are measured once; of each the run with the median time is shown.
+longer than five minutes of the processor are measured once; of each the run with the median time is shown.
 
 - shares of the stages, in per cent of the whole: imports and what is compiled at first use are a part of the stage that
   needs them, "rest" is all that has no name (above all imports);
 - the whole over the floor, which is reading the bytes of the images (in the page cache) in the same process;
-- the whole over that of the first line: how it grows, with the smallest and the largest over the rounds;
+- the whole over the median of the first line: how it grows, with the smallest and the largest over the rounds;
 - first: when the first row was on disk, in per cent of the whole (wall clock, but for the first imports): for one image
   all rows come at once;
 - memory: the largest of the process, over the bytes of the image (the largest, of many).
@@ -113,12 +113,12 @@ def targets(path, wcs, x, y):
 def show(label, runs, base, size):
     """Print one line."""
     found = middle(runs)
-    growth = [run["total"] / middle(base)["total"] for run in runs]
+    ratios = [run["total"] / middle(base)["total"] for run in runs]
+    growth = f"{found['total'] / middle(base)['total']:7.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     shares = "".join(f"{100 * value / found['total']:6.1f}" for value in found["spent"].values())
     rest = 100 * (1 - sum(found["spent"].values()) / found["total"])
-    print(f"{label:>8s} {shares}{rest:6.1f}  {found['total'] / found['floor']:8.0f}"
-          f" {found['total'] / middle(base)['total']:7.2f} ({min(growth):.2f} to {max(growth):.2f})".ljust(36)
-          + f"{100 * found['first']:6.0f} {found['peak'] / size:7.1f}", flush=True)
+    print(f"{label:>8s} {shares}{rest:6.1f}  {found['total'] / found['floor']:8.0f} {growth:25s}"
+          f"{100 * found['first']:6.0f} {found['peak'] / size:7.1f}", flush=True)
 
 
 def middle(runs):
@@ -153,8 +153,8 @@ def main():
 
     def table(title, counts, lines):
         if counts:
-            print(f"\n{title}: shares in % of the processor's time\n{'':>8s} {head}  / floor  growth"
-                  f"{'first  memory':>29s}")
+            print(f"\n{title}: shares in % of the processor's time\n{'':>8s} {head}   / floor  growth"
+                  f"{'first  memory':>32s}")
         runs, sizes = {count: [] for count in counts}, {}
         for _ in range(arguments.rounds):
             for count, found in runs.items():

@@ -147,7 +147,7 @@ def extra_memory(path, name):
     """In a process of its own: see `memory`."""
     image = ClusterImage.read(path)
     method = methods(path, image)[name]
-    small = image[:300, :300]  # with boxes that hang over
+    small = image[:300, :300]  # a box in its corner has too few pixels, so that what fills it is imported, too
     with contextlib.suppress(Exception):  # what is compiled or imported at the first call is no memory of the work
         methods(path, small)[name]()
     Path("/proc/self/clear_refs").write_text("5")

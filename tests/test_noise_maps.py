@@ -1,7 +1,5 @@
 """Maps of background and noise: the numbers of photutils, overlapping boxes by definition, blanks, single positions."""
 
-import threading
-import time
 
 import numba
 import numpy as np
@@ -19,7 +17,6 @@ from halopy.errors import HaloInputError
 from halopy.preprocess.boxes import box_statistics, cell_moments, count_zeros, surfaces, two_values
 from halopy.preprocess.noise import NoiseEstimator
 from halopy.preprocess.noise_maps import _over_boxes, overlapping_boxes, tiled_boxes
-from halopy.preprocess.threads import in_threads
 
 
 def noise(shape, rng=0, fwhm=4.0):
@@ -201,20 +198,6 @@ def test_any_number_of_threads_makes_the_same_bytes(monkeypatch, method):
         found.append(NoiseEstimator(method, box=40)(image))
     np.testing.assert_array_equal(found[0].rms, found[1].rms)
     np.testing.assert_array_equal(found[0].background, found[1].background)
-
-
-def test_an_error_in_a_thread_is_raised_and_ends_the_work(monkeypatch):
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
-    begun, threads = [], threading.active_count()
-
-    def work(i):
-        begun.append(i)
-        time.sleep(0.001)
-        return 1 / i
-
-    with pytest.raises(ZeroDivisionError):
-        in_threads(work, range(1000))
-    assert len(begun) < 1000 and threading.active_count() == threads
 
 
 # ------------------------------------------------------------------------------------------ exact zeros

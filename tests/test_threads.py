@@ -1,7 +1,10 @@
 """Work shared out among threads: all of it is done once, errors come out, and no thread stays."""
 
+import contextlib
+import gc
 import threading
 import time
+import weakref
 
 import numba
 import pytest
@@ -40,23 +43,58 @@ def test_each_thread_begins_with_a_stretch_of_its_own():
     assert {parts[0] for parts in seen.values()} == {0, 4}
 
 
-@pytest.mark.parametrize("bad", [0, 50], ids=["in the caller", "in another thread"])
+@pytest.mark.parametrize("in_caller", [True, False])
 @pytest.mark.parametrize("kind", [IndexError, KeyboardInterrupt])
-def test_an_error_comes_out_and_what_has_not_begun_is_left_undone(bad, kind):
+def test_an_error_comes_out_and_what_has_not_begun_is_left_undone(in_caller, kind):
     both, begun, before = threading.Barrier(2, timeout=60), [], threading.active_count()
 
     def work(part):
         begun.append(part)
         if part in (0, 50):
             both.wait()
-        if part == bad:
-            raise kind("of the work")
+            if (threading.current_thread() is threading.main_thread()) == in_caller:
+                raise kind("of the work")
         time.sleep(0.2)
 
     with pytest.raises(kind, match="of the work"):
         in_threads(work, range(100))
     assert len(begun) < 100
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt("can't start new thread")])
+def test_a_thread_that_does_not_start(error, monkeypatch):
+    start, before = threading.Thread.start, threading.active_count()
+
+    def one_only(thread):
+        start(thread)
+        raise error
+
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
+    monkeypatch.setattr(threading.Thread, "start", one_only)
+    with pytest.raises(type(error), match="can't start new thread"):
+        in_threads(lambda part: None, range(5))
+    assert threading.active_count() == before
+
+
+def test_an_error_that_was_caught_keeps_nothing():
+    class Plane:
+        pass
+
+    plane = Plane()
+    known = weakref.ref(plane)
+
+    def work(part, plane=plane):
+        raise ValueError("of the work")
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            in_threads(work, range(1))
+        del plane, work
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 def test_linear_algebra_is_held_to_one_thread():

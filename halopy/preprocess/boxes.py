@@ -51,7 +51,6 @@ def box_statistics(data, box, *, sigma=3.0, min_fraction=0.2):
     shape = tuple(-(-n // b) for n, b in zip(data.shape, box, strict=True))
     median, rms = np.empty((2, *shape))
     fewest = min_fraction * height * width - 1e-6
-
     whole, rest = divmod(data.shape[1], width)
 
     def work(band):

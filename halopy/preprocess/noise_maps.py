@@ -135,7 +135,7 @@ def whole_cells(box):
 
 def _between(mesh, cells, ratios):
     """Interpolate linearly from the centres of boxes to those of so many cells, ``ratios`` times as large."""
-    # Not by matrices: where linear algebra has several threads, they would be in the way of the next ones.
+    # No matrix product: threads of the linear algebra that wait for more of it would slow down those that follow.
     for axis, (count, ratio) in enumerate(zip(cells, ratios, strict=True)):
         place = np.clip((np.arange(count) + 0.5) * ratio - 0.5, 0, mesh.shape[axis] - 1)
         low = place.astype(int)
@@ -149,7 +149,7 @@ def _over_boxes(cells):
     """Sum cells over boxes of 6 of them along each axis, about each corner; boxes end where the image ends."""
     summed = np.asarray(cells, dtype=float)
     for axis in range(summed.ndim):
-        # Term by term: a running sum would carry the rounding of wild pixels along.
+        # In pairs: a running sum would carry the rounding of wild pixels along.
         turned = np.moveaxis(summed, axis, 0)
         padded = np.zeros((len(turned) + CELLS, *turned.shape[1:]))
         padded[CELLS // 2:-CELLS // 2] = turned

@@ -32,7 +32,7 @@ def in_threads(work, parts):
 
     parts = list(parts)
     threads = min(numba.config.NUMBA_NUM_THREADS, len(parts))
-    # Each thread has a stretch of its own to begin with: a page of new memory that two write into is cleared twice.
+    # Threads begin far apart: when two write into the same new page at once, the system clears it twice.
     stretch = -(-len(parts) // max(threads, 1))
     todo = deque(part for start in range(stretch) for part in parts[start::stretch])
     errors = []
@@ -57,9 +57,10 @@ def in_threads(work, parts):
     finally:
         todo.clear()
         for thread in others:
-            thread.join()
+            if thread.is_alive():  # or it was never started
+                thread.join()
     if errors:
-        raise errors[0]
+        raise errors.pop(0)  # a list that keeps it would keep all that its frames hold
 
 
 def bands(n):
