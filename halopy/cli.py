@@ -180,6 +180,8 @@ def _detect(arguments):
     from halopy.io.catalog import read_targets
     from halopy.scan_parts import unfinished
 
+    if arguments.seed < 0:
+        raise HaloInputError("--seed must be 0 or more", found=arguments.seed)
     folder = Path(arguments.output)
     images = [path for given in arguments.images for path in _images(given, arguments.survey)]
     if arguments.rms_map is not None and len(images) > 1:
@@ -353,13 +355,17 @@ def _demo(arguments):
     from importlib.resources import as_file, files
 
     from halopy.detect import Detector
+    from halopy.errors import HaloInputError
     from halopy.io.catalog import read_targets
 
+    folder = Path(arguments.output)
+    if (folder / "detections.ecsv").exists() and "Demo 1" not in (folder / "detections.ecsv").read_text("utf-8"):
+        raise HaloInputError("these results are not the demo's", path=folder, hint="another folder with -o")
     data = files("halopy") / "data"
     with as_file(data / "demo.fits") as image, as_file(data / "demo_targets.ecsv") as targets:
-        code = _search([image], Detector(), Path(arguments.output), read=lambda path: _read(path, {}),
+        code = _search([image], Detector(), folder, read=lambda path: _read(path, {}),
                        targets=read_targets(targets), seed=0, quiet=False)
-    print(f"\nThis was a simulated field. Open {Path(arguments.output) / 'index.html'} in a browser.")
+    print(f"\nThis was a simulated field. Open {folder / 'index.html'} in a browser.")
     return code
 
 

@@ -61,7 +61,8 @@ def evaluate(arguments, *, progress=None):
         if arguments.model:
             scores[name] = _held_out(name, model, cutouts, by)
         else:
-            scores[name] = cross_validate(model, cutouts, folds=arguments.folds or 5, seeds=arguments.seeds or 5, by=by,
+            scores[name] = cross_validate(model, cutouts, folds=5 if arguments.folds is None else arguments.folds,
+                                          seeds=5 if arguments.seeds is None else arguments.seeds, by=by,
                                           progress=progress, rng=arguments.seed)
         _write(scores[name], paths[name])
     table = compare(scores, baseline=baseline, threshold=arguments.threshold, prevalences=PREVALENCES,

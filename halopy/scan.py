@@ -104,7 +104,7 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, max_maps=12, 
     Warns
     -----
     HalopyWarning
-        An image without a result, and why; one unlike those that the classifier was trained on; a picture that cannot
+        No target lies in an image. An image without a result, and why; one unlike those that the classifier was trained on; a picture that cannot
         be made.
     """
     paths = list(paths)
@@ -155,6 +155,9 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, max_maps=12, 
         images.append(part.image if len(images) < max_maps else _one_pixel(part.image))
     if not covered.all():
         missing = targets[~covered]
+        if images and not covered.any() and (known := int(_known(missing["position"]).sum())):
+            warnings.warn(f"none of {known} targets lies in an image: are their positions in degrees?", HalopyWarning,
+                          stacklevel=2)
         table = blank_detections(missing["name"], missing["position"], status="outside")
         table["status"] = np.where(_known(missing["position"]), "outside", "error")
         for column in missing.colnames:

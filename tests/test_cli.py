@@ -122,6 +122,21 @@ def test_results_are_not_overwritten_unasked(field, tmp_path, capsys):
     assert cli.main([*arguments, "--overwrite"]) == 0
 
 
+def test_the_demo_replaces_no_results_of_others(field, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["detect", field(), "-o", str(out), "--quiet"]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert cli.main(["demo", "-o", str(out)]) == 2
+    assert "these results are not the demo's" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_seed_is_not_negative(field, tmp_path, capsys):
+    assert cli.main(["detect", field(), "-o", str(tmp_path / "out"), "--seed", "-3"]) == 2
+    assert "--seed must be 0 or more" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_maps_of_an_earlier_search_are_results_too(field, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()

@@ -293,6 +293,8 @@ def test_what_needs_both_classes_has_no_number(run, files, tmp_path):
     (["--classifier", "pca-lr", "--baseline", "cnn"], "--baseline must be one of the models"),
     (["--classifier", "pca-lr", "--threshold", "2"], "--threshold must be a probability"),
     (["--classifier", "pca-lr", "--draws", "0"], "--draws must be 1 or more"),
+    (["--classifier", "pca-lr", "--folds", "0"], "folds must be a whole number, 2 or more"),
+    (["--classifier", "pca-lr", "--seeds", "0"], "seeds must be a whole number, 1 or more"),
     (["--classifier", "pca-lr", "--seed", "-1"], "--seed must be 0 or more"),
     (["--classifier", "pca-lr", "--by", "1 Jy"], "--by takes an angle"),
     (["--classifier", "pca-lr", "--set", "depth=1"], "pca-lr has no setting 'depth'"),

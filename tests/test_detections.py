@@ -96,7 +96,7 @@ def test_region_file_is_read_back_by_regions(detections, tmp_path):
     circles = Regions.read(path, format="ds9")
     assert len(circles) == 4
     np.testing.assert_allclose([c.radius.to_value(u.arcsec) for c in circles], [360, 270, 60, 300], rtol=1e-4)
-    assert [c.visual["facecolor"] for c in circles] == ["red", "green", "cyan", "yellow"]
+    assert [c.visual["facecolor"] for c in circles] == ["blue", "red", "magenta", "yellow"]
     assert circles[2].meta["text"] == "Pers\u00e9us (a,b) no. 1"
     assert all("\n" not in c.meta["text"] for c in circles)
 

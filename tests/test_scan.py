@@ -79,6 +79,12 @@ def test_a_target_without_a_position_is_a_row_and_stops_nothing():
     assert list(only.detections["status"]) == ["error"] and only.cutouts == [None]
 
 
+def test_targets_that_all_lie_elsewhere_are_told_of():
+    with pytest.warns(HalopyWarning, match="none of 2 targets lies in an image: are their positions in degrees"):
+        found = scan(["a", "b"], FakeDetector(), read=read, targets=targets()[2:])
+    assert list(found.detections["status"]) == ["outside", "outside"]
+
+
 def test_why_an_image_is_of_no_use_is_told():
     class Unusable(FakeDetector):
         def __call__(self, image, targets=None, *, rng=None):

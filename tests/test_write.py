@@ -124,8 +124,40 @@ def test_a_frequency_that_is_none_makes_it_a_file_like_any_other(path):
     raw = path.read_bytes()
     place = raw.index(b"RESTFRQ = ")
     path.write_bytes(raw[:place] + f"RESTFRQ = {-1.0:>20}".ljust(80).encode() + raw[place + 80:])
-    image = read_image(path)
+    with pytest.warns(HalopyWarning, match="halopy wrote this file, and RESTFRQ has been changed since"):
+        image = read_image(path)
     assert image.name == "image" and image.frequency == 200 * u.MHz  # of FREQ, which it has, too
+
+
+@pytest.mark.parametrize(("keyword", "value", "unit", "major"), [
+    ("BUNIT", "mJy/beam", u.mJy / u.beam, None), ("BUNIT", "Jy/sr", u.Jy / u.sr, None), ("BMAJ", 0.1, None, 360)])
+def test_a_header_that_was_changed_since_is_believed(path, keyword, value, unit, major):
+    written = make()
+    written.write(path)
+    with fits.open(path) as hdus:
+        hdus[0].header[keyword] = value
+        hdus.writeto(path, overwrite=True, checksum=True)
+    with pytest.warns(HalopyWarning, match=f"halopy wrote this file, and {keyword} has been changed since"):
+        image = read_image(path)
+    assert image.unit == (unit or written.unit)
+    assert image.beam.major.to_value(u.arcsec) == pytest.approx(major or written.beam.major.to_value(u.arcsec))
+
+
+def test_a_unit_that_was_made_unknown_is_refused(path):
+    make().write(path)
+    with fits.open(path) as hdus:
+        hdus[0].header["BUNIT"] = "apples"
+        hdus.writeto(path, overwrite=True, checksum=True)
+    with pytest.raises(HaloInputError, match="unit"):
+        read_image(path)
+
+
+def test_a_header_of_equal_meaning_in_other_digits_is_ours(path):
+    make(name="mine").write(path)
+    with fits.open(path) as hdus:
+        hdus[0].header["BMAJ"] = hdus[0].header["BMAJ"] * (1 + 1e-13)
+        hdus.writeto(path, overwrite=True, checksum=True)
+    assert read_image(path).name == "mine"
 
 
 def test_a_map_of_another_shape_is_refused(path):
@@ -209,8 +241,9 @@ def test_survey_and_noise_method_are_kept(write, tmp_path, survey, flux_scale):
         assert (image.meta["survey"], image.meta["flux_scale"], image.meta["rms_method"]) == (name, flux_scale, "map")
         assert "(map)" in repr(image)
     # The survey that is named when reading counts.
-    assert read_image(tmp_path / "1.fits", survey="tgss").meta["survey"] == "tgss"
-    assert read_image(tmp_path / "1.fits", survey="tgss").meta["flux_scale"] == 0.1
+    with pytest.warns(HalopyWarning, match="the file says that it is of .*, not of tgss"):
+        renamed = read_image(tmp_path / "1.fits", survey="tgss")
+    assert (renamed.meta["survey"], renamed.meta["flux_scale"]) == ("tgss", 0.1)
 
 
 def test_no_survey_has_no_flux_scale(write, tmp_path):

@@ -55,7 +55,8 @@ COLUMNS = {
 """Columns on disk: type, unit, description and UCD. In memory ``position`` stands for ``ra`` and ``dec``."""
 
 _OPTIONAL = ("label", "redshift", "m500")
-_COLOURS = {"strong": "green", "possible": "yellow", "weak": "red", "unscored": "cyan"}
+# Near those of the page's maps, of the eight that DS9 and CARTA know.
+_COLOURS = {"strong": "red", "possible": "yellow", "weak": "blue", "unscored": "magenta"}
 
 
 def blank_detections(name, position, *, image="", status="outside"):

@@ -99,7 +99,12 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
             findings.repair(note)
         chosen = choose_hdu(report, hdu)
         cards, where = chosen.cards, {"path": report.path, "hdu": chosen.index}
-        own = read_own(cards)
+        own, changed = read_own(cards)
+        if changed:
+            findings.warn("own", f"halopy wrote this file, and {', '.join(changed)} has been changed since: its header is "
+                                 "read like any other's")
+        elif own is not None and survey is not None and own.get("survey") not in (None, survey.name):
+            findings.warn("survey", f"the file says that it is of {own['survey']}, not of {survey.name}")
         what = choose_plane(cards, chosen.shape, plane=plane, stokes=stokes, channel=channel, **where)
         shape = tuple(n for n, i in zip(chosen.shape, what.index, strict=True) if isinstance(i, slice))
         wcs, frame_source = resolve_wcs(cards, what, shape[::-1] if what.transpose else shape, findings, **where)

@@ -29,6 +29,7 @@ _NOT_COPIED = re.compile(
     r"|CMPTYPE|NAME\d|VAL\d|QUANTIZ|DITHER0|HECKSUM|DATASUM|PCOUNT|GCOUNT|EXTEND|BLANK|SCALE|ZERO|MASKCMP|BLOCKED)"
     r"|T(FIELDS|TYPE\d+|FORM\d+|UNIT\d+|DIM\d+|HEAP)|THEAP|(WCSNAME|CNAME|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CRDER|CSYER)\d*[A-Z]?"
     r"|(PC|CD|PV|PS)\d+_\d+[A-Z]?|PC\d{6}|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|COMMENT|HISTORY|CONTINUE|HIERARCH|)\Z")
+_STATED = ("BUNIT", "BMAJ", "BMIN", "BPA", "RESTFRQ")
 _KEPT = {"survey": str, "flux_scale": float, "rms_method": str}
 
 
@@ -95,6 +96,7 @@ def _header(image):
     unit = image.unit.to_string("generic") if image.unit is not None else ""
     known = {"name": image.name, "flags": list(image.flags), "unit": unit,
              "beam": None if image.beam is None else image.beam.source, "frequency": image.frequency is not None,
+             "cards": {keyword: header[keyword] for keyword in _STATED if keyword in header},
              **{key: kind(image.meta[key]) for key, kind in _KEPT.items() if image.meta.get(key) is not None}}
     header["LONGSTRN"] = ("OGIP 1.0", "long texts are continued")
     # Quotes and ampersands have a meaning of their own in long FITS strings.
@@ -167,11 +169,16 @@ def read_own(cards):
     -------
     dict or None
         None for a file from elsewhere, or where the note was damaged.
+    list of str
+        Cards that say something else than they did when the note was written: it holds no longer, and is None.
     """
     if cards.text("HALOPY") != "ClusterImage":
-        return None
+        return None, []
     try:
         known = json.loads(cards.text("HALOMETA"))
+        changed = _changed(cards, known)
+        if changed:
+            return None, changed
         beam = frequency = None
         if known["beam"] is not None:
             major, minor, pa = (u.Quantity(cards.number(k), u.deg) for k in ("BMAJ", "BMIN", "BPA"))
@@ -179,7 +186,7 @@ def read_own(cards):
         if known["frequency"]:
             frequency = u.Quantity(cards.number("RESTFRQ") * 1e-6, u.MHz)
             if not frequency > 0:
-                return None
+                return None, []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             unit = u.Unit(str(known["unit"]))
@@ -188,6 +195,21 @@ def read_own(cards):
         result |= {key: str(known[key]) for key in ("survey", "rms_method") if key in known}
         if 0 <= float(known.get("flux_scale", math.nan)) < math.inf:
             result["flux_scale"] = float(known["flux_scale"])
-        return result
-    except (ValueError, TypeError, KeyError):
-        return None
+        return result, []
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None, []
+
+
+def _changed(cards, known):
+    """The cards that another program has changed since the note was written."""
+    unit = _unit_text(u.Unit(str(known["unit"]))) if known["unit"] else ""
+    stated = {"BUNIT": unit} | known.get("cards", {})
+    found = []
+    for keyword, value in stated.items():
+        if isinstance(value, str):
+            same = cards.text(keyword) == value.strip()
+        else:
+            number = cards.number(keyword)
+            same = number is not None and math.isclose(number, value, rel_tol=1e-9)
+        found += [] if same else [keyword]
+    return found
