@@ -104,8 +104,8 @@ def scan(paths, detector, *, read, targets=None, max_pictures=200, max_maps=12, 
     Warns
     -----
     HalopyWarning
-        No target lies in an image. An image without a result, and why; one unlike those that the classifier was trained on; a picture that cannot
-        be made.
+        No target lies in an image; an image without a result, and why; one unlike those that the classifier was
+        trained on; a picture that cannot be made.
     """
     paths = list(paths)
     if not paths or (targets is not None and len(targets) == 0):

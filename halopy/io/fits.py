@@ -101,8 +101,8 @@ def read_image(path, *, survey=None, beam=None, unit=None, frequency=None, hdu=N
         cards, where = chosen.cards, {"path": report.path, "hdu": chosen.index}
         own, changed = read_own(cards)
         if changed:
-            findings.warn("own", f"halopy wrote this file, and {', '.join(changed)} has been changed since: its header is "
-                                 "read like any other's")
+            findings.warn("own", f"halopy wrote this file, and {', '.join(changed)} has been changed since: its header "
+                                 "is read like any other's")
         elif own is not None and survey is not None and own.get("survey") not in (None, survey.name):
             findings.warn("survey", f"the file says that it is of {own['survey']}, not of {survey.name}")
         what = choose_plane(cards, chosen.shape, plane=plane, stokes=stokes, channel=channel, **where)
