@@ -208,9 +208,15 @@ class Detector(Model):
     def _check(self):
         if not (isinstance(self.n_controls, (int, np.integer)) and self.n_controls >= 0):
             raise HaloInputError("n_controls must be a whole number, not negative", found=self.n_controls)
-        if not (self.exclusion >= 0 and self.max_candidates > 0 and np.isfinite(self.min_snr)):
+        for name in ("noise", "cutout_maker", "scaling"):
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                raise HaloInputError(f"{name} must be a step, not its settings", found=repr(getattr(self, name)),
+                                     hint="NoiseEstimator('map'), CutoutMaker(96), SnrAsinh()")
+        numbers = self.exclusion, self.max_candidates, self.min_snr
+        if not (all(isinstance(number, (int, float, np.number)) for number in numbers)
+                and self.exclusion >= 0 and self.max_candidates > 0 and np.isfinite(self.min_snr)):
             raise HaloInputError("exclusion must not be negative, max_candidates positive, min_snr finite",
-                                 found=(self.exclusion, self.max_candidates, self.min_snr))
+                                 found=numbers)
         if self.scaling is not None and _is_matched_filter(self._model()):
             raise HaloInputError("the matched filter takes no scaling: it needs pixels in units of flux",
                                  found=repr(self.scaling), hint="scaling=None")

@@ -467,7 +467,9 @@ def test_a_file_of_another_halopy():
 @pytest.mark.parametrize(("settings_", "text_"), [
     ({"n_controls": -1}, "n_controls must be a whole number, not negative .*-1"), ({"n_controls": 2.5}, "whole number"),
     ({"exclusion": -1.0}, "exclusion must not be negative"), ({"max_candidates": 0}, "max_candidates positive"),
-    ({"min_snr": np.nan}, "min_snr finite")])
+    ({"min_snr": np.nan}, "min_snr finite"), ({"exclusion": "8"}, "exclusion must not be negative"),
+    ({"min_snr": None}, "min_snr finite"), ({"noise": "map"}, "noise must be a step, not its settings .*'map'"),
+    ({"cutout_maker": 64}, "cutout_maker must be a step")])
 def test_settings_that_cannot_be_used(settings_, text_):
     for where in (targets(), None):
         with pytest.raises(HaloInputError, match=text_):
