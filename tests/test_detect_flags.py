@@ -111,7 +111,7 @@ def test_warm_up_compiles_what_a_search_needs():
     """In a process of its own: here it is compiled already."""
     code = ("from halopy import Detector; Detector('matched-filter').warm_up(); "
             "from halopy.preprocess import boxes, gather, spline; "
-            "print([bool(f.signatures) for f in (boxes._clipped, boxes._blend, gather.nearest, spline._fill, "
+            "print([bool(f.signatures) for f in (boxes._clipped, boxes._evaluate, gather.nearest, spline._fill, "
             "spline._filter, spline._evaluate, spline.check)])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([True] * 7)

@@ -271,13 +271,14 @@ def _crop(image, pixel, shape):
     data = np.empty((n, *shape), dtype=np.float32)
     counts, rms = np.empty((n, 2), dtype=np.int64), np.full(n, np.nan)
     plane, noise = (None if p is None else np.ascontiguousarray(p) for p in (image.data, image.rms))
-    rows, columns = (np.arange(float(size))[part] for size, part in zip(shape, _central(shape), strict=True))
+    rows, columns = _central(shape)
 
     def work(few):
         crop(plane, x0[few], y0[few], data[few], counts[few])
         if noise is not None:
-            rms[few] = _central_rms(noise, *np.broadcast_arrays(x0[few, None, None] + columns,
-                                                                y0[few, None, None] + rows[:, None]), None)
+            values = np.empty((few.stop - few.start, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+            crop(noise, x0[few] + columns.start, y0[few] + rows.start, values, np.empty((len(values), 2), np.int64))
+            rms[few] = _median(values[:, ::rows.step, ::columns.step])
 
     in_threads(work, _slices(n, 256))
     return data, counts[:, [0, 0, 1]], rms, x0, y0
