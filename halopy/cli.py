@@ -359,7 +359,8 @@ def _demo(arguments):
     from halopy.io.catalog import read_targets
 
     folder = Path(arguments.output)
-    if (folder / "detections.ecsv").exists() and "Demo 1" not in (folder / "detections.ecsv").read_text("utf-8"):
+    found = folder / "detections.ecsv"
+    if found.exists() and "demo (simulated)" not in found.read_text(encoding="utf-8", errors="replace"):
         raise HaloInputError("these results are not the demo's", path=folder, hint="another folder with -o")
     data = files("halopy") / "data"
     with as_file(data / "demo.fits") as image, as_file(data / "demo_targets.ecsv") as targets:

@@ -1,6 +1,5 @@
 """Maps of background and noise: the numbers of photutils, overlapping boxes by definition, blanks, single positions."""
 
-
 import numba
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
 """Many images, one list of targets."""
 
+import inspect
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -10,6 +12,7 @@ from halopy.cutouts import CutoutSet, tangent_wcs
 from halopy.errors import HaloInputError, HalopyWarning, MissingExtraError
 from halopy.image import Beam, ClusterImage
 from halopy.io.detections import blank_detections
+from halopy.report import MAX_MAPS, write_page
 from halopy.scan import one_line, scan
 
 CENTRES = {"a": SkyCoord(10, -30, unit="deg"), "b": SkyCoord(10.5, -30, unit="deg")}
@@ -191,6 +194,12 @@ def test_of_many_images_the_best_pictures_and_the_first_maps_are_kept():
         assert small.pixel_scale.to_value(u.arcsec) == pytest.approx(28, rel=1e-4)
     assert len(scan(paths[:4], Varied(), read=lambda path: noisy(path).replace(rms=None), targets=targets()[:1],
                     max_maps=1).images) == 4
+
+
+def test_what_is_kept_is_what_the_page_draws():
+    kept, drawn = (inspect.signature(function).parameters for function in (scan, write_page))
+    assert kept["max_pictures"].default == drawn["max_panels"].default
+    assert kept["max_maps"].default == MAX_MAPS
 
 
 def test_a_detector_that_does_not_explain():

@@ -176,7 +176,11 @@ def read_own(cards):
         return None, []
     try:
         known = json.loads(cards.text("HALOMETA"))
-        changed = _changed(cards, known)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            unit = u.Unit(str(known["unit"]))
+        # A note of an earlier version holds no cards.
+        changed = _changed(cards, {"BUNIT": _unit_text(unit)} | known.get("cards", {}))
         if changed:
             return None, changed
         beam = frequency = None
@@ -187,9 +191,6 @@ def read_own(cards):
             frequency = u.Quantity(cards.number("RESTFRQ") * 1e-6, u.MHz)
             if not frequency > 0:
                 return None, []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            unit = u.Unit(str(known["unit"]))
         result = {"name": str(known["name"]), "flags": [str(f) for f in known["flags"]], "beam": beam,
                   "unit": unit, "frequency": frequency}
         result |= {key: str(known[key]) for key in ("survey", "rms_method") if key in known}
@@ -200,10 +201,8 @@ def read_own(cards):
         return None, []
 
 
-def _changed(cards, known):
-    """The cards that another program has changed since the note was written."""
-    unit = _unit_text(u.Unit(str(known["unit"]))) if known["unit"] else ""
-    stated = {"BUNIT": unit} | known.get("cards", {})
+def _changed(cards, stated):
+    """The cards that another program has changed since they were stated."""
     found = []
     for keyword, value in stated.items():
         if isinstance(value, str):
